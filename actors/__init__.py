@@ -1,0 +1,1 @@
+"""Who acts: mailboxes, supervisors, executors; no NATS and no SQL."""

@@ -1,0 +1,444 @@
+"""The gateway takes what comes in through the doors, and answers once the facts are stored."""
+
+import heapq
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from actors import admission, reading
+from actors.files import Files
+from actors.vault import Vault
+from events import codec, execution, ids, service, view
+from events.errors import (
+    HindbrainError,
+    Internal,
+    NotFound,
+    NotOver,
+    Unavailable,
+    Validation,
+)
+from events.execution import EXECUTION, State
+from events.ports import Ask, Call, Loaded, Log, Outcome, Outlet, Peers, Snapshot
+
+log = logging.getLogger(__name__)
+
+WAIT_MAX_MS = 600_000
+PEER_SECONDS = 5.0
+LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What the actors of a node know about it."""
+
+    node: str
+    boot: str
+    monitor_url: str
+    default_timeout_ms: int | None = None
+    fault_switch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Requests came in."""
+
+    calls: Sequence[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The log decided."""
+
+    outcomes: Sequence[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Whole executions were read from the log, some of those that were asked for, in any order."""
+
+    loaded: Sequence[Loaded]
+    calls: "dict[str, list[tuple[Call, Any]]]"
+    """Who asked, by execution; each answer takes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Facts say that executions are over; None when some may have been missed."""
+
+    entities: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Another node answered a question that belonged to it."""
+
+    call: Call
+    answer: bytes | HindbrainError
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """Somebody who waits for an end; answered once, however often it is looked up."""
+
+    call: Call
+    entity: str
+    deadline: float
+    over: bool = False
+
+
+def milliseconds() -> int:
+    """Now, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+_DECODERS = {(verb.kind, verb.name): msgspec.json.Decoder(verb.request) for verb in service.VERBS}
+
+_NAMED = msgspec.json.Decoder(service.Named)
+
+
+class Gateway:
+    """Reads requests, refuses what cannot be, sends the rest to the log, and answers."""
+
+    every = 0.25
+
+    def __init__(
+        self,
+        home: Home,
+        journal: Log,
+        outlet: Outlet,
+        peers: Peers,
+        files: Files,
+        vault: Vault,
+        tell: Callable[[Any], None],
+        local: "dict[tuple[str, str], Callable[[Any, Call], None]]",
+        refused: Callable[[str, Callable[[HindbrainError | None], None]], None],
+    ) -> None:
+        self._home, self._log, self._outlet, self._peers = home, journal, outlet, peers
+        self._files, self._vault, self._tell, self._refused = files, vault, tell, refused
+        self._local = local
+        """Verbs that a function of this node answers by itself."""
+        self._waiting: dict[str, list[Waiting]] = {}
+        self._looked = time.monotonic()
+        self._deadlines: list[tuple[float, int, Waiting]] = []
+
+    # ---- the mailbox ---------------------------------------------------------------------------------
+
+    def receive(self, message: Any) -> None:
+        """Deal with one message."""
+        match message:
+            case Calls(calls):
+                self._take(calls)
+            case Decided(outcomes):
+                for outcome in outcomes:
+                    call, ask = outcome.ask.tag
+                    self._guard(call, self._decided, call, ask, outcome)
+            case Read(loaded, calls):
+                for each in loaded:
+                    call, ask = calls[each.entity].pop()
+                    self._guard(call, self._show, call, ask, each)
+            case Ended(entities):
+                for entity in list(self._waiting) if entities is None else entities:
+                    self._look(self._waiting.get(entity, ()))
+            case Fetched(call, answer):
+                self._pass_on(call, answer)
+            case _:
+                raise TypeError(f"the gateway has no use for a {type(message).__name__}")
+
+    def tick(self) -> None:
+        """Answer those whose time is up."""
+        now = time.monotonic()
+        late: list[Waiting] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            late.append(heapq.heappop(self._deadlines)[2])
+        if now - self._looked > LOOK_SECONDS:
+            # Who waits is woken by a fact; should one ever go astray, this is how long it takes.
+            self._looked = now
+            late = [each for waiting in self._waiting.values() for each in waiting]
+        self._look(late)
+
+    def _guard(self, call: Call, act: Callable[..., None], *args: Any) -> None:
+        """One bad request must not stop the others: whatever goes wrong is that one's answer."""
+        try:
+            act(*args)
+        except HindbrainError as error:
+            call.refuse(error)
+        except Exception as error:
+            log.exception("%s.%s failed", call.kind, call.verb)
+            call.refuse(Internal(f"{call.kind}.{call.verb} failed: {error}"))
+
+    # ---- what comes in -------------------------------------------------------------------------------
+
+    def _take(self, calls: Sequence[Call]) -> None:
+        asks: list[Ask] = []
+        reads: list[tuple[str, Call, Any]] = []
+        for call in calls:
+            self._guard(call, self._sort, call, asks, reads)
+        if asks:
+            self._log.handle(asks, lambda outcomes: self._tell(Decided(outcomes)))
+        self._read(reads)
+
+    def _sort(self, call: Call, asks: list[Ask], reads: list[tuple[str, Call, Any]]) -> None:
+        if call.kind == "peer":
+            self._peer(call, reads)
+            return
+        if (call.kind, call.verb) == ("execution", "submit"):
+            asks.append(self._submission(call, admission.read(call.body)))
+            return
+        decoder = _DECODERS.get((call.kind, call.verb))
+        if decoder is None:
+            raise NotFound(f"there is no verb {call.kind}.{call.verb}")
+        ask = admission.parse(decoder, call.body)
+        if answer := self._local.get((call.kind, call.verb)):
+            answer(ask, call)
+            return
+        match ask:
+            case service.Cancel(execution_id=entity, reason=reason, grace_ms=grace):
+                if grace is not None and not 0 <= grace <= admission.spec.DAY_MS:
+                    raise Validation("grace_ms must be between 0 and a day", field="grace_ms")
+                command = execution.Cancel(reason=reason, grace_ms=grace)
+                asks.append(self._ask(call, ask, _named(entity), command))
+            case service.Get(execution_id=None, idempotency_key=None):
+                raise Validation("give execution_id or idempotency_key", field="execution_id")
+            case service.Get(execution_id=str(), idempotency_key=str()):
+                raise Validation("give execution_id or idempotency_key, not both", field="idempotency_key")
+            case service.Get(execution_id=None, idempotency_key=str(key)):
+                reads.append((ids.derived("execution", key), call, ask))
+            case service.Wait(timeout_ms=timeout) if not 0 <= timeout <= WAIT_MAX_MS:
+                raise Validation(f"timeout_ms must be between 0 and {WAIT_MAX_MS}", field="timeout_ms")
+            case service.Wait():
+                waiting = self._wait(call, ask)
+                reads.append((waiting.entity, call, waiting))
+            case service.Logs():
+                reading.check(ask)
+                reads.append((_named(ask.execution_id), call, ask))
+            case service.Result(max_bytes=size) if not 0 <= size <= reading.MOST:
+                raise Validation(f"max_bytes must be between 0 and {reading.MOST}", field="max_bytes")
+            case service.Events(limit=limit) if not 1 <= limit <= 1000:
+                raise Validation("limit must be between 1 and 1000", field="limit")
+            case _:
+                reads.append((_named(getattr(ask, "execution_id", None)), call, ask))
+
+    def _peer(self, call: Call, reads: list[tuple[str, Call, Any]]) -> None:
+        """Another node asks: for secrets of what this one took, or for output that lies here."""
+        if call.verb == "secrets":
+            entity = _named(admission.parse(_NAMED, call.body).execution_id)
+            values = self._vault.get(entity)
+            if values is None:
+                raise NotFound(f"there are no secrets of {entity} here", execution_id=entity)
+            call.answer(msgspec.json.encode(values))
+            return
+        kind, _, verb = call.verb.partition("-")
+        self._sort(Call(kind, verb, call.body, call.answer, call.refuse, by=call.by), [], reads)
+
+    def _read(self, reads: Sequence[tuple[str, Call, Any]]) -> None:
+        if reads:
+            calls: dict[str, list[tuple[Call, Any]]] = {}
+            for entity, call, ask in reads:
+                calls.setdefault(entity, []).append((call, ask))
+            entities = [entity for entity, _, _ in reads]
+            self._log.load(EXECUTION, entities, lambda loaded: self._tell(Read(loaded, calls)))
+
+    def _submission(self, call: Call, ask: admission.spec.Submit, retry_of: str | None = None) -> Ask:
+        if ask.idempotency_key is None and call.key:
+            ask = msgspec.structs.replace(ask, idempotency_key=call.key)
+        admitted = admission.admit(ask, self._vault, self._home.default_timeout_ms)
+        key = ask.idempotency_key
+        entity = ids.fresh("execution", milliseconds()) if key is None else ids.derived("execution", key)
+        kept = bool(admitted.secrets) and self._vault.put(entity, admitted.secrets)
+        command = execution.Submit(
+            spec=admitted.spec, digest=admitted.digest, taken_by=self._home.node, retry_of=retry_of
+        )
+        return self._ask(call, _Stored(kept, retry_of), entity, command, new=True)
+
+    def _ask(
+        self, call: Call, ask: Any, entity: str, command: execution.AnyCommand, new: bool = False
+    ) -> Ask:
+        return Ask(
+            EXECUTION,
+            entity,
+            command,
+            by=call.by,
+            trace=call.trace,
+            known=Snapshot(State()) if new else None,
+            tag=(call, ask),
+        )
+
+    # ---- what the log says -----------------------------------------------------------------------------
+
+    def _decided(self, call: Call, ask: Any, outcome: Outcome) -> None:
+        entity, state = outcome.ask.entity, outcome.snapshot.state
+        if isinstance(ask, _Stored):
+            self._stored(call, ask, outcome)
+            return
+        if outcome.error:
+            raise outcome.error if not isinstance(outcome.error, NotFound) else _unknown(entity)
+        if outcome.facts:
+            self._announce(entity, state)
+        changed = bool(outcome.facts)
+        if changed and state.phase == "over":
+            self._vault.drop(entity)
+        answer = service.Stopped(
+            execution_id=entity, status=state.status, changed=changed, seq=outcome.snapshot.seq
+        )
+        call.answer(codec.encode(answer))
+
+    def _stored(self, call: Call, ask: "_Stored", outcome: Outcome) -> None:
+        entity, state = outcome.ask.entity, outcome.snapshot.state
+        if outcome.error:
+            sure = not isinstance(outcome.error, Unavailable) and outcome.error.status < 500
+            if ask.kept and sure:
+                self._vault.drop(entity)
+            outcome.error.details.setdefault("execution_id", entity)
+            raise outcome.error
+        if outcome.facts:
+            self._announce(entity, state)
+        elif ask.kept and state.phase == "over":
+            self._vault.drop(entity)
+        call.answer(
+            codec.encode(
+                service.Accepted(
+                    execution_id=entity,
+                    status=state.status,
+                    message=service.MESSAGE,
+                    monitor_url=f"{self._home.monitor_url}/executions/{entity}",
+                    seq=outcome.facts[0].seq if outcome.facts else outcome.snapshot.seq,
+                    duplicate=not outcome.facts,
+                    retry_of=ask.retry_of or msgspec.UNSET,
+                )
+            )
+        )
+
+    def _announce(self, entity: str, state: State) -> None:
+        self._outlet.progress("execution", entity, view.announcement(entity, state, milliseconds()))
+
+    # ---- what was read -----------------------------------------------------------------------------------
+
+    def _show(self, call: Call, ask: Any, loaded: Loaded) -> None:
+        if isinstance(ask, Waiting):
+            self._waited(ask, loaded)
+            return
+        entity, state = loaded.entity, loaded.snapshot.state
+        if loaded.error:
+            raise loaded.error
+        if loaded.snapshot.n == 0:
+            if isinstance(ask, service.Get) and ask.idempotency_key is not None:
+                self._refused(ask.idempotency_key, lambda error: call.refuse(error or _unknown(entity)))
+                return
+            raise _unknown(entity)
+        match ask:
+            case service.Events(after_seq=after, limit=limit):
+                rows = [reading.row(fact) for fact in loaded.facts if fact.seq > after][:limit]
+                call.answer(codec.encode(service.Rows(events=rows)))
+            case service.Retry():
+                self._retry(call, ask, entity, state)
+            case service.Result() if state.phase != "over":
+                raise NotOver(f"{entity} is {state.status}: wait for it, or read its logs")
+            case service.Get() | service.Wait() if state.phase != "over":
+                self._answer(call, ask, entity, state)
+            case _ if self._is_mine(state):
+                self._answer(call, ask, entity, state)
+            case _:
+                self._elsewhere(call, ask, entity, state)
+
+    def _is_mine(self, state: State) -> bool:
+        return state.started is None or state.started.node == self._home.node
+
+    def _answer(self, call: Call, ask: Any, entity: str, state: State) -> None:
+        now = milliseconds()
+        match ask:
+            case service.Logs():
+                call.answer(codec.encode(reading.logs(self._files, entity, state, ask)))
+            case service.Result(max_bytes=size):
+                result = reading.result(self._files, entity, state, size)
+                call.answer(codec.encode(service.Came(result=result)))
+            case service.Wait():
+                result = reading.result(self._files, entity, state) if state.phase == "over" else None
+                shown = view.execution(entity, state, now, result)
+                call.answer(codec.encode(service.Waited(execution=shown, done=state.phase == "over")))
+            case _:
+                result = reading.result(self._files, entity, state) if state.phase == "over" else None
+                call.answer(codec.encode(service.One(execution=view.execution(entity, state, now, result))))
+
+    def _elsewhere(self, call: Call, ask: Any, entity: str, state: State) -> None:
+        """Its output lies on another node: ask that one; without it, answer what the log knows."""
+        node = state.started.node if state.started else ""
+        verb = f"{call.kind}-{call.verb}"
+
+        def done(answer: bytes | HindbrainError) -> None:
+            self._tell(Fetched(call, answer))
+
+        if call.by.startswith("node"):
+            self._answer(call, ask, entity, state)
+        else:
+            self._peers.ask(node, verb, call.body, PEER_SECONDS, done)
+
+    def _pass_on(self, call: Call, answer: bytes | HindbrainError) -> None:
+        if isinstance(answer, bytes):
+            call.answer(answer)
+        elif isinstance(answer, Unavailable) and call.verb in ("get", "wait"):
+            again = Call(call.kind, call.verb, call.body, call.answer, call.refuse, by="node:absent")
+            self._take([again])
+        else:
+            call.refuse(answer)
+
+    def _retry(self, call: Call, ask: service.Retry, entity: str, state: State) -> None:
+        if state.phase != "over":
+            raise NotOver(f"{entity} is {state.status}: only what is over can be run again")
+        missing = sorted(set(state.spec.secrets) - set(ask.secrets))
+        if missing:
+            raise Validation(
+                f"its secrets are gone since its end: give {', '.join(missing)} again in secrets",
+                field="secrets",
+            )
+        names = set(admission.spec.Submit.__struct_fields__) & set(admission.spec.Spec.__struct_fields__)
+        again: dict[str, Any] = {name: getattr(state.spec, name) for name in names}
+        again |= {"secrets": ask.secrets, "labels": list(state.spec.labels)}
+        again["idempotency_key"] = ask.idempotency_key
+        wish = admission.spec.Submit(**again)
+        stored = self._submission(call, wish, retry_of=entity)
+        self._log.handle([stored], lambda outcomes: self._tell(Decided(outcomes)))
+
+    # ---- waiting -----------------------------------------------------------------------------------------
+
+    def _wait(self, call: Call, ask: service.Wait) -> Waiting:
+        """Note who waits before the execution is looked up, so that an end in between is not missed."""
+        waiting = Waiting(call, _named(ask.execution_id), time.monotonic() + ask.timeout_ms / 1000)
+        self._waiting.setdefault(waiting.entity, []).append(waiting)
+        heapq.heappush(self._deadlines, (waiting.deadline, id(waiting), waiting))
+        return waiting
+
+    def _look(self, waiting: Sequence[Waiting]) -> None:
+        self._read([(each.entity, each.call, each) for each in waiting if not each.over])
+
+    def _waited(self, waiting: Waiting, loaded: Loaded) -> None:
+        state = loaded.snapshot.state
+        late = time.monotonic() >= waiting.deadline
+        if waiting.over or not (late or loaded.error or loaded.snapshot.n == 0 or state.phase == "over"):
+            return
+        waiting.over = True
+        left = [each for each in self._waiting.pop(waiting.entity, []) if each is not waiting]
+        if left:
+            self._waiting[waiting.entity] = left
+        self._show(waiting.call, service.Wait(execution_id=waiting.entity), loaded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What a submission has to remember: whether it put secrets aside."""
+
+    kept: bool
+    retry_of: str | None
+
+
+def _named(entity: str | None) -> str:
+    if entity is None or not ids.TOKEN.fullmatch(entity):
+        raise NotFound(f"Execution not found: {entity}", execution_id=entity)
+    return entity
+
+
+def _unknown(entity: str) -> NotFound:
+    return NotFound(f"Execution not found: {entity}", execution_id=entity)

@@ -1,0 +1,193 @@
+"""The projector folds the log into tables, in a process of its own; librarians answer questions on them."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, get_args
+
+import msgspec
+
+from actors import admission
+from events import codec, service
+from events.errors import HindbrainError, Internal, Timeout, Validation
+from events.execution import Status
+from events.ports import Call
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """The next records of the log, in order."""
+
+    records: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Telemetry came in."""
+
+    samples: Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Fold everything again."""
+
+    call: Call
+
+
+class Store(Protocol):
+    """The tables."""
+
+    def apply(self, records: Sequence[Any]) -> None:
+        """Fold the next records; all or nothing."""
+        ...
+
+    def sample(self, samples: Sequence[dict[str, Any]]) -> None:
+        """Note usage samples."""
+        ...
+
+    def rebuild(self) -> int:
+        """Fold all tables again; answers how many events there were."""
+        ...
+
+    @property
+    def seq(self) -> int:
+        """The last sequence that the tables know."""
+        ...
+
+
+class Progress:
+    """How far the tables are, for those who wait for a certain fact to be in them."""
+
+    def __init__(self, seq: int) -> None:
+        self._seq = seq
+        self._moved = threading.Condition()
+
+    @property
+    def seq(self) -> int:
+        """The last sequence that the tables know."""
+        return self._seq
+
+    def reached(self, seq: int) -> None:
+        """Note that the tables know this sequence."""
+        with self._moved:
+            self._seq = seq
+            self._moved.notify_all()
+
+    def wait(self, seq: int, seconds: float) -> None:
+        """Wait until they know that one; `Timeout` when they do not in time."""
+        with self._moved:
+            if not self._moved.wait_for(lambda: self._seq >= seq, seconds):
+                raise Timeout(f"the tables are at {self._seq} and did not reach {seq} in time", seq=self._seq)
+
+
+class Projector:
+    """The only writer of the tables."""
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self._store, self._progress = store, progress
+
+    def receive(self, message: Any) -> None:
+        """Deal with one message."""
+        match message:
+            case Lot(records):
+                self._store.apply(records)
+                self._progress.reached(self._store.seq)
+            case Samples(samples):
+                self._store.sample(samples)
+            case Rebuild(call):
+                began = time.monotonic()
+                events = self._store.rebuild()
+                seconds = round(time.monotonic() - began, 3)
+                answer = service.Rebuilt(seq=self._store.seq, events=events, seconds=seconds)
+                call.answer(codec.encode(answer))
+            case _:
+                raise TypeError(f"the projector has no use for a {type(message).__name__}")
+
+
+class Shelf(Protocol):
+    """The tables, to be read."""
+
+    def ask(self, query: service.Sql) -> service.Table:
+        """Answer a query; `SqlError` or `Timeout`."""
+        ...
+
+    def list(self, query: service.List) -> service.Page:
+        """A page of executions."""
+        ...
+
+    def verify(self) -> service.Verified:
+        """Compare the tables with their copy of the log."""
+        ...
+
+
+class Librarian:
+    """Answers one question after the other; several of them share the questions."""
+
+    def __init__(self, shelf: Shelf, progress: Progress) -> None:
+        self._shelf, self._progress = shelf, progress
+
+    def receive(self, message: Any) -> None:
+        """Deal with one call."""
+        if not isinstance(message, Call):
+            raise TypeError(f"a librarian has no use for a {type(message).__name__}")
+        try:
+            message.answer(msgspec.json.encode(self._answer(message)))
+        except HindbrainError as error:
+            message.refuse(error)
+        except Exception as error:
+            log.exception("%s.%s failed", message.kind, message.verb)
+            message.refuse(Internal(f"{message.kind}.{message.verb} failed: {error}"))
+
+    def _answer(self, call: Call) -> Any:
+        if call.verb == "list":
+            page = admission.parse(_LIST, call.body)
+            if not 1 <= page.limit <= 1000:
+                raise Validation("limit must be between 1 and 1000", field="limit")
+            if page.status is not None and page.status not in STATUSES:
+                raise Validation(
+                    f"unknown status {page.status!r}: use one of {', '.join(STATUSES)}", field="status"
+                )
+            if page.before is not None and not 0 <= page.before < 2**63:
+                raise Validation("before must be a sequence: `next` of the page before", field="before")
+            return self._shelf.list(page)
+        if call.verb == "verify":
+            return self._shelf.verify()
+        query = admission.parse(_SQL, call.body)
+        if not 1 <= query.timeout_ms <= 60_000:
+            raise Validation("timeout_ms must be between 1 and 60000", field="timeout_ms")
+        if query.min_seq is not None:
+            self._progress.wait(query.min_seq, query.timeout_ms / 1000)
+        return self._shelf.ask(query)
+
+
+STATUSES = tuple(status for status in get_args(Status) if status)
+_NOTHING = msgspec.json.Decoder(service.Nothing)
+_LIST = msgspec.json.Decoder(service.List)
+_SQL = msgspec.json.Decoder(service.Sql)
+
+
+class Desk:
+    """Hands questions to the librarians in turn."""
+
+    def __init__(
+        self, librarians: Sequence[Callable[[Call], None]], projector: Callable[[Any], None]
+    ) -> None:
+        self._librarians, self._projector, self._next = librarians, projector, 0
+
+    def take(self, calls: Sequence[Call]) -> None:
+        """Pass every call on; a full mailbox is the caller's answer."""
+        for call in calls:
+            self._next = (self._next + 1) % len(self._librarians)
+            try:
+                if call.verb == "rebuild":
+                    admission.parse(_NOTHING, call.body)
+                    self._projector(Rebuild(call))
+                else:
+                    self._librarians[self._next](call)
+            except HindbrainError as error:
+                call.refuse(error)

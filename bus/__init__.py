@@ -1,0 +1,1 @@
+"""How it travels: the only room that has heard of NATS."""

@@ -1,0 +1,1 @@
+"""What can be said: commands, facts, and the pure rules between them."""

@@ -1,0 +1,205 @@
+"""Where the rooms meet: what actors, the bus and the projections may ask of each other.
+
+Everything here may be called from any thread.  What takes time answers through a callback, in lots, from a
+thread of the giver; the callback must be quick (`tell` an actor) and must not raise.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from events.message import Command, Event
+
+if TYPE_CHECKING:
+    from events.codec import Fact
+    from events.errors import HindbrainError
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Decider(Generic[S]):
+    """The pure rules of one kind of entity (https://thinkbeforecoding.com/post/2021/12/17/functional-event-sourcing-decider)."""
+
+    kind: str
+    initial: S
+    decide: Callable[[S, Any], Sequence[Event]]
+    evolve: "Callable[[S, Fact], S]"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[S]):
+    """An entity as far as somebody knows it."""
+
+    state: S
+    n: int = 0
+    """Its version: how many events it has."""
+    seq: int = 0
+    """The sequence of its last event in the stream."""
+    hash: str = ""
+    """The chain hash of its last event, `prev` of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One command for one entity."""
+
+    decider: Decider[Any]
+    entity: str
+    command: Command
+    by: str = ""
+    cause: str = ""
+    trace: str = ""
+    known: Snapshot[Any] | None = None
+    """What the asker believes the entity to be.  Only a head start: the log checks it before it stores."""
+    tag: Any = None
+    """Whatever the asker wants to find again in the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an `Ask`."""
+
+    ask: Ask
+    snapshot: Snapshot[Any]
+    """The entity afterwards; with an error, as it was found."""
+    facts: "Sequence[Fact]" = ()
+    """What was stored because of it; none when it had already happened."""
+    error: "HindbrainError | None" = None
+
+
+class Log(Protocol):
+    """The truth."""
+
+    def handle(self, asks: Sequence[Ask], done: Callable[[Sequence[Outcome]], None]) -> None:
+        """Decide and store; `done` gets every outcome, in one or more lots, after the facts are durable."""
+        ...
+
+    def load(
+        self, decider: Decider[Any], entities: Sequence[str], done: "Callable[[Sequence[Loaded]], None]"
+    ) -> None:
+        """Read whole entities; one that does not exist has the initial state and version 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A whole entity."""
+
+    entity: str
+    snapshot: Snapshot[Any]
+    facts: "Sequence[Fact]" = ()
+    error: "HindbrainError | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One queued execution, offered to this node; exactly one of the calls must follow."""
+
+    fact: "Fact"
+    ack: Callable[[], None]
+    """It moved on: never offer it again."""
+    nak: Callable[[float], None]
+    """Not now: offer it again after so many seconds."""
+
+
+class Work(Protocol):
+    """What waits to be taken."""
+
+    def want(self, free: int) -> None:
+        """Say how many executions could be taken at once now; deliveries come to the listener in lots."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of output; with `end`, the empty piece that says how long the stream became."""
+
+    execution: str
+    stream: str
+    offset: int
+    attempt: int
+    time: str
+    data: bytes
+    end: bool = False
+
+
+class Outlet(Protocol):
+    """Where output, progress and samples go."""
+
+    def output(self, chunks: Sequence[Chunk], done: Callable[[bool], None]) -> None:
+        """Publish output in order; `done(True)` when all is stored, `done(False)` when that is not sure."""
+        ...
+
+    def offset(self, execution: str, stream: str, done: Callable[[int | None], None]) -> None:
+        """Up to which offset the stored output reaches; None when that cannot be learned now."""
+        ...
+
+    def progress(self, kind: str, entity: str, message: dict[str, Any]) -> None:
+        """Tell whoever listens; lossy."""
+        ...
+
+    def sample(self, subject: tuple[str, str], message: dict[str, Any]) -> None:
+        """Publish telemetry about `(node, id)` or `(execution, id)`; lossy."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that came in through a door; `answer` takes the reply's body, `refuse` an error."""
+
+    kind: str
+    verb: str
+    body: bytes
+    answer: Callable[[bytes], None]
+    refuse: "Callable[[HindbrainError], None]"
+    by: str = "client"
+    trace: str = ""
+    key: str = ""
+    """An idempotency key of the carrier, used when the body has none."""
+
+
+class Blobs(Protocol):
+    """Large texts under their hash, in the object store of the bus."""
+
+    def fetch(self, sha256: str, path: str, done: "Callable[[HindbrainError | None], None]") -> None:
+        """Write the blob to a private file; `NotFound` when nobody has it, `TooLarge` over the limit."""
+        ...
+
+
+class Peers(Protocol):
+    """The other nodes."""
+
+    def ask(
+        self,
+        node: str,
+        verb: str,
+        payload: bytes,
+        timeout: float,
+        done: "Callable[[bytes | HindbrainError], None]",
+    ) -> None:
+        """Ask one node, for so many seconds; `Unavailable` when it does not answer."""
+        ...
+
+
+class Doors(Protocol):
+    """The verbs of this installation, for actors that have a question themselves."""
+
+    def request(
+        self,
+        kind: str,
+        verb: str,
+        body: bytes,
+        timeout: float,
+        done: "Callable[[bytes | HindbrainError], None]",
+    ) -> None:
+        """Ask through the front door."""
+        ...
+
+
+class Address(Protocol):
+    """Where an actor can be told something, whoever plays it at the moment."""
+
+    def tell(self, message: Any) -> None:
+        """Leave a message; does not wait."""
+        ...

@@ -1,0 +1,269 @@
+"""What is to be run: the forms of a command, what stands beside them, and the checks that need no machine."""
+
+import re
+import shlex
+from typing import Any, Literal, cast, get_args
+
+import msgspec
+
+from events.errors import Validation
+from events.ids import TOKEN
+from events.message import Message
+
+Priority = Literal["critical", "high", "medium", "low", "idle"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+"""Strict order, most urgent first; the numbers 1 to 5 name them too."""
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL", re.IGNORECASE)
+"""An environment variable whose name looks like this is treated as a secret."""
+
+BIG = 256 * 1024
+"""`code` and `stdin` above this many bytes travel as blobs."""
+BLOB_MAX = 200 * 1024 * 1024
+"""The largest blob, in bytes."""
+DAY_MS = 24 * 60 * 60 * 1000
+TIMEOUT_MAX_MS = 366 * DAY_MS
+
+
+class Strict(Message, forbid_unknown_fields=True):
+    """Something that came from outside; a field it does not know is an error."""
+
+
+class Blob(Strict):
+    """Text that lies in the object store under its hash."""
+
+    blob: str
+    """The SHA-256 of the content, in hex."""
+
+
+class Script(Strict):
+    """A script file; its shebang says who runs it, bash when it has none."""
+
+    path: str
+    interpreter: str | None = None
+
+
+class Exec(Strict):
+    """A program with its arguments; no shell sees them."""
+
+    program: str
+    args: list[str] = []
+
+
+class Shell(Strict):
+    """A line for a shell."""
+
+    command: str
+    shell: str = "/bin/sh"
+
+
+class Aws(Strict):
+    """A call of the AWS command line; answers JSON."""
+
+    service: str
+    operation: str
+    args: list[str] = []
+    profile: str | None = None
+    region: str | None = None
+
+
+class Limits(Strict):
+    """What one attempt may use; over `output_bytes` it is killed and ends failed, `output_limit`."""
+
+    memory_bytes: int | None = None
+    cpu_seconds: int | None = None
+    open_files: int | None = None
+    output_bytes: int | None = None
+
+
+class Spec(Message):
+    """What a stored execution runs; values of secrets are not in it."""
+
+    code: str | Blob | None = None
+    language: str | None = None
+    script: Script | None = None
+    exec: Exec | None = None
+    shell: Shell | None = None
+    aws: Aws | None = None
+    env: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    """Names of secrets and a keyed hash of each value."""
+    working_dir: str | None = None
+    timeout_ms: int | None = None
+    grace_ms: int = 5000
+    stdin: str | Blob | None = None
+    description: str | None = None
+    labels: tuple[str, ...] = ()
+    module: str = "commands"
+    priority: Priority = "medium"
+    limits: Limits | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def form(self) -> str:
+        """Which of the forms it is."""
+        return next(name for name in FORMS if getattr(self, name) is not None)
+
+    @property
+    def text(self) -> str:
+        """The command as a person would write it, on one line."""
+        match self.form:
+            case "exec" if self.exec:
+                return shlex.join([self.exec.program, *self.exec.args])
+            case "shell" if self.shell:
+                return self.shell.command
+            case "script" if self.script:
+                return shlex.join([*filter(None, [self.script.interpreter]), self.script.path])
+            case "aws" if self.aws:
+                return shlex.join(["aws", self.aws.service, self.aws.operation, *self.aws.args])
+            case _:
+                first = self.code.strip().split("\n", 1)[0] if isinstance(self.code, str) else "(large)"
+                return f"{self.language}: {first[:200]}"
+
+
+FORMS = ("code", "script", "exec", "shell", "aws")
+
+
+class Submit(Strict):
+    """Run something.  Exactly one of `code script exec shell aws job` says what."""
+
+    code: str | Blob | None = None
+    language: str | None = None
+    script: Script | None = None
+    exec: Exec | None = None
+    shell: Shell | None = None
+    aws: Aws | None = None
+    job: dict[str, Any] | None = None
+    env: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    working_dir: str | None = None
+    timeout_ms: int | None = None
+    timeout: float | None = None
+    """Seconds; the same as `timeout_ms`, and not beside it."""
+    grace_ms: int = 5000
+    stdin: str | Blob | None = None
+    description: str | None = None
+    labels: list[str] = []
+    module: str = "commands"
+    priority: str | int = "medium"
+    limits: Limits | None = None
+    idempotency_key: str | None = None
+
+
+def check(ask: Submit) -> Spec:
+    """Make a spec of what was asked, secrets not yet in it; `Validation` says what to change."""
+    given = [form for form in (*FORMS, "job") if getattr(ask, form) is not None]
+    if not given:
+        raise Validation(f"no command: give exactly one of {', '.join(FORMS)}", field="code")
+    if len(given) > 1:
+        raise Validation(f"several commands ({', '.join(given)}): give exactly one", field=given[1])
+    if ask.job is not None:
+        raise Validation("no plugin that takes jobs is loaded: use one of " + ", ".join(FORMS), field="job")
+    if ask.language is not None and ask.code is None:
+        raise Validation("language goes with code only", field="language")
+    _check_text(ask)
+    for name in (*ask.env, *ask.secrets):
+        if not ENV_NAME.fullmatch(name):
+            raise Validation(f"bad environment name {name!r}: use letters, digits and _", field="env")
+    if twice := sorted(set(ask.env) & set(ask.secrets)):
+        raise Validation(f"{twice[0]} is in env and in secrets: keep one", field="secrets")
+    if ask.module != "commands":
+        raise Validation(f"unknown module {ask.module!r}: commands run in 'commands'", field="module")
+    _check_numbers(ask)
+    return Spec(
+        code=ask.code,
+        language=(ask.language or "python") if ask.code is not None else None,
+        script=ask.script,
+        exec=ask.exec,
+        shell=ask.shell,
+        aws=ask.aws,
+        env=ask.env,
+        working_dir=ask.working_dir,
+        timeout_ms=ask.timeout_ms if ask.timeout is None else max(1, round(ask.timeout * 1000)),
+        grace_ms=ask.grace_ms,
+        stdin=ask.stdin,
+        description=ask.description,
+        labels=tuple(ask.labels),
+        module=ask.module,
+        priority=_priority(ask.priority),
+        limits=ask.limits,
+        idempotency_key=ask.idempotency_key,
+    )
+
+
+def _priority(given: str | int) -> Priority:
+    match given:
+        case bool():
+            pass
+        case int() if 1 <= given <= len(PRIORITIES):
+            return PRIORITIES[given - 1]
+        case str():
+            for name in PRIORITIES:
+                if name == given.lower():
+                    return name
+        case _:
+            pass
+    raise Validation(f"unknown priority {given!r}: use {', '.join(PRIORITIES)} or 1 to 5", field="priority")
+
+
+def _check_numbers(ask: Submit) -> None:
+    if ask.timeout is not None and ask.timeout_ms is not None:
+        raise Validation("timeout (seconds) and timeout_ms: give one of them", field="timeout")
+    numbers: list[tuple[str, float | None, float, int]] = [
+        ("timeout_ms", ask.timeout_ms, 1, TIMEOUT_MAX_MS),
+        ("timeout", ask.timeout, 0.001, TIMEOUT_MAX_MS // 1000),
+        ("grace_ms", ask.grace_ms, 0, DAY_MS),
+    ]
+    if ask.limits is not None:
+        values = msgspec.structs.asdict(ask.limits)
+        numbers += [(f"limits.{name}", value, 1, 2**62) for name, value in values.items()]
+    for name, value, low, high in numbers:
+        if value is not None and not low <= value <= high:
+            # A number in JSON can have thousands of digits.
+            shown = str(value) if abs(value) < 10**30 else "out of reach"
+            raise Validation(f"{name} is {shown}: it must be between {low} and {high}", field=name)
+
+
+def _check_text(ask: Submit) -> None:
+    for name, text in _strings(msgspec.structs.asdict(ask), ""):
+        if "\0" in text and name not in ("code", "stdin"):
+            raise Validation(f"{name} holds a NUL character, which no program can be given", field=name)
+    if isinstance(ask.code, str) and "\0" in ask.code:
+        raise Validation("code holds a NUL character, which no program can be given", field="code")
+    for name, blob in (("code", ask.code), ("stdin", ask.stdin)):
+        if isinstance(blob, Blob) and not re.fullmatch(r"[0-9a-f]{64}", blob.blob):
+            raise Validation(f"{name}.blob must be a SHA-256 in hex", field=name)
+    for label in ask.labels:
+        if not TOKEN.fullmatch(label):
+            raise Validation(f"bad label {label!r}: use a-z, 0-9, _ and -, at most 64", field="labels")
+    empty = {
+        "exec.program": ask.exec and ask.exec.program,
+        "script.path": ask.script and ask.script.path,
+        "shell.command": ask.shell and ask.shell.command,
+        "shell.shell": ask.shell and ask.shell.shell,
+        "aws.service": ask.aws and ask.aws.service,
+        "aws.operation": ask.aws and ask.aws.operation,
+        "idempotency_key": ask.idempotency_key,
+    }
+    for name, text in empty.items():
+        if text is not None and not text.strip():
+            raise Validation(f"{name} is empty", field=name)
+
+
+def _strings(value: Any, name: str) -> list[tuple[str, str]]:
+    """Every string inside a request, with the field it stands in."""
+    if isinstance(value, str):
+        return [(name, value)]
+    if isinstance(value, Message):
+        value = msgspec.structs.asdict(value)
+    found: list[tuple[str, str]] = []
+    if isinstance(value, dict):
+        items = cast(dict[str, Any], value)
+        for key, each in items.items():
+            path = f"{name}.{key}" if name else key
+            found += [(path, key), *_strings(each, path)]
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(cast(list[Any], value)):
+            found += _strings(each, f"{name}[{index}]")
+    return found

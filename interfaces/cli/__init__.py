@@ -1,0 +1,134 @@
+"""The command line.  Every verb lies in a file of its group, read when it is used: starting is quick."""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+VERBS = {
+    "up": ("node", "Start a node and stay in the foreground."),
+    "down": ("node", "Stop the node; what runs goes on unless told otherwise."),
+    "info": ("node", "Where the node is and how to reach it."),
+    "settings": ("node", "All settings with their origin."),
+    "actors": ("node", "All actors of the node."),
+    "doctor": ("health", "Look whether all is well; --verify checks the whole log."),
+    "run": ("run", "Run a command, show its output, end as it ends."),
+    "submit": ("run", "Run a command in the background; the same as run --detach."),
+    "status": ("work", "One execution as it is now."),
+    "list": ("work", "Executions, newest first."),
+    "wait": ("work", "Wait for the end of an execution, and end as it ended."),
+    "result": ("work", "Exit code and output of an execution that is over."),
+    "cancel": ("work", "Stop an execution with its whole process tree."),
+    "retry": ("work", "Run the same again as a new execution."),
+    "logs": ("output", "What an execution wrote, unchanged."),
+    "progress": ("mark", "Say how far it is, from inside a command."),
+    "events": ("look", "The facts of one execution."),
+    "replay": ("look", "The life of one execution, or the whole log as a DuckDB file."),
+    "sql": ("look", "Ask the tables, now or as of any past moment."),
+    "rebuild": ("look", "Fold all tables again from the stored events."),
+    "export": ("carry", "Pack executions into one file that can be read anywhere."),
+    "import": ("carry", "Open such a file as a DuckDB file, without a node."),
+    "completion": ("shell", "The completion script of a shell."),
+    "version": ("shell", "The version of this program."),
+}
+"""Where each verb lies, and the first line of its help."""
+
+REFUSED, NO_NODE, GAVE_UP, BROKEN, INTERRUPTED = 2, 3, 4, 125, 130
+
+
+class Verbs(click.Group):
+    """Knows all verbs, and reads the code of the one that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """Every verb, in the order in which they are needed."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        """Read the file where the verb lies."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"interfaces.cli.{VERBS[cmd_name][0]}")
+        return _drawn(getattr(module, f"{cmd_name}_verb"))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or say which one was probably meant."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], VERBS, 1)
+            meant = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such verb '{args[0]}'.{meant}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
+        """List the verbs without reading any of their files."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    r"""Run things in the background and never forget what happened.
+
+    \b
+    hindbrain run -- make test            run it and watch
+    hindbrain submit --shell -- 'make; ls'  run it in the background
+    hindbrain list                        what runs, what ran
+    """
+
+
+def _drawn(verb: click.Command) -> click.Command:
+    """Have click keep the lines of examples: the mark for it is one character, docstrings spell it."""
+    verb.help = (verb.help or "").replace("\\b\n", "\b\n")
+    return verb
+
+
+_drawn(cli)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Do what the command line says; the exit code tells how it went."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_guarded(given))
+
+
+def _guarded(given: list[str]) -> int:
+    as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
+    try:
+        code: Any = cli.main(given, "hindbrain", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        if as_json:
+            return _object("validation", f"Validation error: {error.format_message()}")
+        error.show()
+        return REFUSED
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain when it flushes at its end; nobody is there to read that either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except Exception as error:
+        from events.errors import HindbrainError, Refusal, Timeout, Unavailable
+
+        if not isinstance(error, HindbrainError):
+            raise
+        if as_json:
+            _object(error.code, error.message, error.details)
+        else:
+            click.echo(f"{click.style('hindbrain:', fg='red', bold=True)} {error.message}", err=True)
+        if isinstance(error, Refusal):
+            return REFUSED
+        return NO_NODE if isinstance(error, Unavailable | Timeout) else BROKEN
+    return code if isinstance(code, int) else 0
+
+
+def _object(code: str, message: str, details: dict[str, Any] | None = None) -> int:
+    click.echo(json.dumps({"error": {"code": code, "message": message, "details": details or {}}}))
+    return REFUSED

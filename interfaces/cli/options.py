@@ -1,0 +1,100 @@
+"""What the verbs share: which node, in which form, and how an end becomes an exit code."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from events.service import Execution
+    from interfaces.api import ExecutionEngine
+    from interfaces.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Verb = Callable[..., Any]
+
+TIMED_OUT, NOT_FOUND, NOT_RUNNABLE, NO_CODE, CANCELLED = 124, 127, 126, 125, 130
+
+
+def place(verb: Verb) -> Verb:
+    """Add the options that say which node is meant; the verb gets them as `settings`, not read yet."""
+
+    def called(data: Path | None, nats: str | None, config: Path | None, **others: Any) -> Any:
+        def settings(**more: Any) -> "Settings":
+            from interfaces.settings import load
+
+            return load({"data": data, "nats.url": nats, "config": config, **more})
+
+        return verb(settings=settings, **others)
+
+    called.__doc__, called.__name__ = verb.__doc__, verb.__name__
+    called.__click_params__ = getattr(verb, "__click_params__", [])  # type: ignore[attr-defined]  # click's own
+    for option in (
+        click.option("--config", type=click.Path(path_type=Path), help="A file with settings (TOML)."),
+        click.option("--nats", metavar="URL", help="The NATS of the node, instead of a data folder."),
+        click.option("--data", type=click.Path(path_type=Path), help="The data folder of the node."),
+    ):
+        called = option(called)
+    return called
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def connected(
+    work: "Callable[Concatenate[ExecutionEngine, P], Awaitable[T]]",
+) -> "Callable[Concatenate[Settings, P], T]":
+    """Make a plain function of one that needs an engine: connect, work, let go."""
+
+    async def whole(settings: "Settings", *args: P.args, **kwargs: P.kwargs) -> T:
+        from interfaces.api import ExecutionEngine
+
+        async with ExecutionEngine.new(settings) as engine:
+            return await work(engine, *args, **kwargs)
+
+    def run(settings: "Settings", *args: P.args, **kwargs: P.kwargs) -> T:
+        return asyncio.run(whole(settings, *args, **kwargs))
+
+    return run
+
+
+def exit_code(execution: "Execution") -> int:
+    """Say as what a command line that ran this execution ends."""
+    match execution.status, execution.reason:
+        case "completed", _:
+            return execution.exit_code or 0
+        case "timed_out", _:
+            return TIMED_OUT
+        case "cancelled", _:
+            return CANCELLED
+        case "failed", "spawn_failed":
+            errno = (execution.error or {}).get("details", {}).get("errno")
+            return NOT_RUNNABLE if errno in ("EACCES", "EPERM", "ENOEXEC") else NOT_FOUND
+        case "failed", "command_failed" if execution.signal:
+            return 128 + signal_number(execution.signal)
+        case "failed", "command_failed":
+            return NO_CODE if execution.exit_code is None else execution.exit_code
+        case _:
+            return NO_CODE
+
+
+def signal_number(name: str) -> int:
+    """Turn `SIGKILL` into 9, and `SIGRTMIN+1` or a bare number into theirs."""
+    base, _, plus = name.partition("+")
+    if base.removeprefix("SIG").isdecimal():
+        return int(base.removeprefix("SIG"))
+    return signal.Signals[base].value + int(plus or 0)
+
+
+def seconds(text: str) -> float:
+    """Read a duration: `90`, `1.5s`, `5m`, `2h`, `3d`."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
+    try:
+        return float(number) * units[unit]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no duration: write 90, 1.5s, 5m, 2h or 3d") from None

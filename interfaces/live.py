@@ -1,0 +1,239 @@
+"""What is told while it happens, on top of what is stored: no gap, no repeat, however late one comes.
+
+The bus is quick and may lose; the files of the node are slow and complete.  So a follower first listens, then
+reads what is stored, then takes from the bus what fits exactly behind, and reads again where it does not.
+"""
+
+import asyncio
+import base64
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import msgspec
+
+from events.errors import HindbrainError, Timeout, Unavailable
+
+if TYPE_CHECKING:
+    from interfaces.api import ExecutionEngine
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+STREAMS = ("stdout", "stderr")
+HELD = 256
+"""So many values wait for a slow reader; then the bus waits."""
+PAGE = 256 * 1024
+"""Bytes that are asked for at once."""
+QUIET_SECONDS = 3.0
+"""After so long without a word it is asked whether there was something to say."""
+PATIENCE = 60
+"""How many quiet spells a node may be away before its followers give up."""
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A piece of output: `offset` is where it begins in its stream, in bytes."""
+
+    stream: str
+    offset: int
+    time: str | None
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """Where the next piece begins."""
+        return self.offset + len(self.data)
+
+    @property
+    def text(self) -> str:
+        """The piece as text, broken UTF-8 replaced."""
+        return self.data.decode(errors="replace")
+
+
+class _Reader:
+    """One stream of one execution, read page by page from the node."""
+
+    def __init__(self, engine: "ExecutionEngine", execution_id: str, stream: str, offset: int) -> None:
+        self._engine = engine
+        self._ask = {"execution_id": execution_id, "stream": stream, "encoding": "base64"}
+        self.next = offset
+        self.over = False
+
+    async def page(self) -> list[Chunk]:
+        """Read what is there, at most a page; nothing when all was read."""
+        if self.over:
+            return []
+        body = {**self._ask, "offset": self.next, "max_bytes": PAGE}
+        reply = await self._engine.request("execution", "logs", **body)
+        chunks = [
+            Chunk(piece["stream"], piece["offset"], piece.get("time"), base64.b64decode(piece["base64"]))
+            for piece in reply["chunks"]
+        ]
+        self.next = reply["next_offset"]
+        self.over = reply["end"]
+        return chunks
+
+    async def chunks(self) -> AsyncGenerator[Chunk]:
+        """Read everything that is there."""
+        while page := await self.page():
+            for chunk in page:
+                yield chunk
+
+
+def _readers(
+    engine: "ExecutionEngine", execution_id: str, offsets: Mapping[str, int] | None
+) -> dict[str, _Reader]:
+    places = dict.fromkeys(STREAMS, 0) if offsets is None else offsets
+    return {stream: _Reader(engine, execution_id, stream, offset) for stream, offset in places.items()}
+
+
+async def stored(
+    engine: "ExecutionEngine", execution_id: str, offsets: Mapping[str, int] | None = None
+) -> AsyncGenerator[Chunk]:
+    """Output until now from the given offsets on, the streams merged by time."""
+    async with contextlib.aclosing(_merged(_readers(engine, execution_id, offsets))) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def _merged(readers: Mapping[str, _Reader]) -> AsyncGenerator[Chunk]:
+    heads: dict[str, tuple[Chunk, AsyncGenerator[Chunk]]] = {}
+    for stream, reader in readers.items():
+        chunks = reader.chunks()
+        if (first := await anext(chunks, None)) is not None:
+            heads[stream] = first, chunks
+    while heads:
+        stream = min(heads, key=lambda each: heads[each][0].time or "")
+        chunk, chunks = heads[stream]
+        yield chunk
+        following = await anext(chunks, None)
+        if following is None:
+            del heads[stream]
+        else:
+            heads[stream] = following, chunks
+
+
+async def follow(
+    engine: "ExecutionEngine", execution_id: str, offsets: Mapping[str, int] | None = None
+) -> AsyncGenerator[Chunk]:
+    """Output from the given offsets on, until the execution is over; `NotFound` for an unknown one."""
+    readers = _readers(engine, execution_id, offsets)
+    async for chunk in _merged(readers):
+        yield chunk
+    client = await engine.client()
+    places = {stream: readers[stream].next if stream in readers else None for stream in STREAMS}
+    away, look = 0, dict[str, _Reader]()
+    async with _listening(client.subscribe_output(execution_id, **places)) as heard:
+        while not all(reader.over for reader in readers.values()):
+            try:
+                piece = await asyncio.wait_for(heard.get(), QUIET_SECONDS)
+            except TimeoutError:
+                piece = None
+            if piece is None:
+                # Nothing was said for long, or all was said: the files know.
+                look = readers
+            else:
+                reader = readers[piece.stream]
+                if reader.over:
+                    continue
+                if piece.offset > reader.next:
+                    look = {piece.stream: reader}
+                elif piece.end:
+                    reader.over = True
+                elif new := piece.data[reader.next - piece.offset :]:
+                    chunk = Chunk(piece.stream, reader.next, piece.time, new)
+                    reader.next += len(new)
+                    yield chunk
+            try:
+                async for chunk in _merged(look):
+                    yield chunk
+                away, look = 0, {}
+            except (Timeout, Unavailable):
+                away += 1
+                if away > PATIENCE:
+                    raise
+
+
+async def progress(engine: "ExecutionEngine", execution_id: str) -> AsyncGenerator[dict[str, Any]]:
+    """How far an execution is: what is known now, then every change; the last one is final."""
+    away = 0
+    watch = await (await engine.client()).subscribe_progress(execution_id)
+    async with _listening(watch) as heard:
+        last: dict[str, Any] | None = None
+        told: dict[str, Any] | None = None
+        while True:
+            if told is None:
+                try:
+                    told = _now(msgspec.to_builtins(await engine.get_status(execution_id)))
+                    away = 0
+                except (Timeout, Unavailable):
+                    away += 1
+                    if away > PATIENCE:
+                        raise
+            if told is not None and (last is None or _differs(told, last)):
+                last = told
+                yield told
+                if told["final"]:
+                    return
+            try:
+                told = await asyncio.wait_for(heard.get(), QUIET_SECONDS)
+            except TimeoutError:
+                told = None
+
+
+def _differs(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    seen = ("status", "current", "total", "message", "fraction", "text", "last_output", "final")
+    return any(one.get(key) != other.get(key) for key in seen)
+
+
+def _now(execution: dict[str, Any]) -> dict[str, Any]:
+    """Say of an execution what is told about its progress."""
+    detail: dict[str, Any] = execution["progress_detail"] or {}
+    numbers = ("current", "total", "unit", "message", "fraction", "eta_ms")
+    return {
+        "kind": "execution",
+        "id": execution["id"],
+        "status": execution["status"],
+        **{name: detail.get(name) for name in numbers},
+        "text": execution["progress"],
+        "elapsed_seconds": execution["elapsed_seconds"],
+        "last_output": execution["last_output"],
+        "seq": execution["seq"],
+        "final": execution["completed_at"] is not None,
+    }
+
+
+class _Source(Protocol[T_co]):
+    """Something to listen to."""
+
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+
+    def aclose(self) -> Coroutine[Any, Any, None]: ...
+
+
+@contextlib.asynccontextmanager
+async def _listening(source: _Source[T]) -> AsyncGenerator[asyncio.Queue[T | None]]:
+    """Listen from now on; what is heard waits in a queue, and the source waits when that is full.
+
+    None at its end: there is no more to hear.
+    """
+    heard: asyncio.Queue[T | None] = asyncio.Queue(HELD)
+
+    async def listen() -> None:
+        try:
+            async with contextlib.aclosing(source):
+                async for each in source:
+                    await heard.put(each)
+        except HindbrainError as error:
+            log.info("nothing is heard any more, so it is asked for instead: %s", error)
+        await heard.put(None)
+
+    task = asyncio.create_task(listen())
+    try:
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

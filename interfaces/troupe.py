@@ -1,0 +1,344 @@
+"""Who acts on a node, what each is given, and whom they hear."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from actors import attempt, gateway, linux, monitor
+from actors.actor import Actor
+from actors.executor import Executor
+from actors.files import Files
+from actors.gateway import Calls, Gateway, Home, milliseconds
+from actors.keeping import Keeper
+from actors.monitor import Monitor
+from actors.supervisor import Child, DeadLetter, Exhausted, Restarted, Supervisor
+from actors.tail import Reconnected
+from actors.tailer import Tailer
+from actors.vault import Vault
+from actors.warden import Process, Warden, told
+from bus.blobs import Blobs
+from bus.bridge import Bridge
+from bus.doors import Doors
+from bus.feed import Feed
+from bus.inbox import Inbox
+from bus.lease import Lease
+from bus.log import Log
+from bus.output import Outlet
+from bus.peers import Peers
+from bus.services import Services
+from bus.work import Work
+from events import codec, execution, node, service
+from events.errors import Conflict, HindbrainError, Unavailable
+from events.node import NODE
+from events.ports import Ask, Call, Outcome
+from interfaces.observers import Tap, handlers
+from interfaces.processes import TABLES, tables
+from interfaces.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TOLD = ("cancel_requested", "completed", "failed", "cancelled", "timed_out")
+"""Events that somebody in this process waits for."""
+READY_SECONDS = 15.0
+RECORD_SECONDS = 20.0
+ACTORS_SECONDS = 2.0
+MAILBOX = 1_000_000
+"""How many messages may wait for one actor; the bus and the slots keep it far below."""
+
+Local = dict[tuple[str, str], Callable[[Any, Call], None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the node lends to its actors."""
+
+    home: Home
+    settings: Settings
+    bridge: Bridge
+    processes: Sequence[Process]
+    pids: Callable[[], dict[str, int]]
+    """The processes of this node by name."""
+    local: Local
+    """Verbs that the node itself answers."""
+    look: Callable[[], None]
+    """Called twice a second: a process may have another pid now."""
+    fall: Callable[[], None]
+    """The supervisor gave up."""
+
+
+class Troupe:
+    """The actors of a node and everything that speaks to them; `start` and `stop` in good order."""
+
+    def __init__(self, stage: Stage, birth: node.Started) -> None:
+        self._stage, self._birth = stage, birth
+        self.roles = frozenset(stage.settings.roles)
+        bridge = stage.bridge
+        self.log = Log(bridge, milliseconds)
+        self.peers = Peers(bridge)
+        self._outlet, self._doors, self._lease = Outlet(bridge), Doors(bridge), Lease(bridge)
+        self._inbox = Inbox(bridge, lambda calls: self._tell("gateway", Calls(calls)))
+        self._work = Work(bridge, lambda lot: self._tell("executor", attempt.Offered(lot)))
+        self._feed = Feed(bridge, self._heard, TOLD)
+        self._services = Services(
+            bridge,
+            [verb for verb in service.VERBS if (verb.kind, verb.name) not in TABLES],
+            lambda calls: self._tell("gateway", Calls(calls)),
+            details={"node": stage.home.node},
+        )
+        data = stage.settings.data
+        self.keeper = Keeper(data, lambda messages: self._tell("executor", attempt.Kept(messages)))
+        self._files, self._vault = Files(data), Vault(data / "secrets")
+        self._since = 0
+        self._supervisor: Supervisor | None = None
+        self._stop: list[Callable[[], object]] = []
+
+    # ---- life ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Say that the node came up, and start everybody."""
+        stage = self._stage
+        self._stop.append(lambda: stage.bridge.call(self.log.stop(), 5.0))
+        self._since = self.record(self._birth)
+        supervisor = self._supervisor = Supervisor(
+            self._children(), record=self._restarted, on_poison=self._poison, escalate=self._escalate
+        )
+        supervisor.begin()
+        self._stop.append(supervisor.halt)
+        self._lease.hold(stage.home.node, stage.home.boot, stage.settings.lease_seconds)
+        self._stop.append(self._lease.release)
+        if "executor" in self.roles:
+            linux.subreaper()
+            self._begin(self.keeper.start, self.keeper.close)
+            self._begin(self._work.start, self._work.stop)
+            stage.bridge.post(
+                lambda: stage.bridge.on_reconnect.append(lambda: self._tell("tailer", Reconnected()))
+            )
+        self._begin(self._feed.start, self._feed.stop)
+        if "gateway" in self.roles:
+            self.peers.serve(stage.home.node, lambda calls: self._tell("gateway", Calls(calls)))
+            self._stop.append(self.peers.stop)
+            self._begin(self._services.start, self._services.stop)
+            self._begin(self._inbox.start, self._inbox.stop)
+        if "projector" in self.roles:
+            self._await_tables()
+        self._stop.append(lambda: self.record(node.Stopped(boot=stage.home.boot, reason="down")))
+
+    def stop(self) -> None:
+        """Stop everybody, the last one first; twice is fine."""
+        while self._stop:
+            undo = self._stop.pop()
+            try:
+                undo()
+            except Exception:
+                log.exception("something did not stop in good order")
+
+    def rest(self, cancel: bool, wait_seconds: float) -> None:
+        """Take nothing more, and let what runs end for so long; cancel it first if asked to."""
+        if self._supervisor is None or "executor" not in self.roles:
+            return
+        executor = self._supervisor.address("executor")
+        executor.tell("rest")
+        if cancel:
+            executor.tell("cancel")
+        until = time.monotonic() + wait_seconds
+        while time.monotonic() < until and executor.ask("count", 5.0):
+            time.sleep(0.05)
+
+    def _begin(self, start: Callable[[], object], stop: Callable[[], object]) -> None:
+        start()
+        self._stop.append(stop)
+
+    def _await_tables(self) -> None:
+        """Wait until the projector's process answers, so that "ready" is true for every door."""
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            answered: queue.SimpleQueue[bytes | HindbrainError] = queue.SimpleQueue()
+            self._doors.request("query", "sql", b'{"sql": "SELECT 1"}', 5.0, answered.put)
+            if isinstance(answered.get(), bytes):
+                return
+            time.sleep(0.05)
+        log.warning("the tables do not answer yet; the log of the projector says why")
+
+    # ---- the actors ------------------------------------------------------------------------------------
+
+    def _children(self) -> list[Child]:
+        made = {
+            "gateway": self._gateway,
+            "tailer": self._tailer,
+            "executor": self._executor,
+            "monitor": self._monitor,
+            "warden": self._warden,
+        }
+        playing = {*self.roles, "warden", *(["tailer"] if "executor" in self.roles else [])}
+        children = [
+            Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
+        ]
+        settings, bridge = self._stage.settings, self._stage.bridge
+        for name, handler in handlers(settings).items():
+            tap = Tap(name, handler, settings.data, bridge, self._since, self._to(f"observer-{name}"))
+            children.append(tap.child())
+        return children
+
+    def _gateway(self) -> Gateway:
+        local: Local = {
+            ("actor", "list"): lambda _, call: self._list(call),
+            ("actor", "fail"): lambda ask, call: self._fail(ask, call),
+        }
+        return Gateway(
+            self._stage.home,
+            self.log,
+            self._outlet,
+            self.peers,
+            self._files,
+            self._vault,
+            self._to("gateway"),
+            local | self._stage.local,
+            self._inbox.refused,
+        )
+
+    def _tailer(self) -> Tailer:
+        return Tailer(self._files, self._outlet, self.log, self._to("tailer"), self._to("executor"))
+
+    def _executor(self) -> Executor:
+        return Executor(
+            self._stage.home,
+            self._stage.settings.max_concurrent_executions,
+            self.log,
+            self._work,
+            self.keeper,
+            self._outlet,
+            Blobs(self._stage.bridge),
+            self.peers,
+            self._doors,
+            self._files,
+            self._vault,
+            self._to("executor"),
+            self._to("tailer"),
+            self._since,
+            self._to("monitor"),
+        )
+
+    def _monitor(self) -> Monitor:
+        def alive(done: Callable[[dict[str, str] | None], None]) -> None:
+            self._lease.alive(lambda nodes: done(None if isinstance(nodes, HindbrainError) else nodes))
+
+        return Monitor(
+            self._stage.home,
+            self._stage.settings.lease_seconds,
+            self.log,
+            self._outlet,
+            self._doors,
+            self._to("monitor"),
+            alive,
+            self._stage.pids,
+        )
+
+    def _warden(self) -> Warden:
+        stage = self._stage
+        return Warden(stage.home, self.log, stage.processes, self._to("monitor"), stage.look)
+
+    # ---- whom they hear --------------------------------------------------------------------------------
+
+    def _tell(self, name: str, message: Any) -> None:
+        if self._supervisor is None:
+            raise Unavailable("the node is starting")
+        if name in self.roles or name not in ("gateway", "executor", "monitor"):
+            self._supervisor.address(name).tell(message)
+
+    def _to(self, name: str) -> Callable[[Any], None]:
+        """How to tell somebody something, whoever plays it then; nothing when nobody does on this node."""
+        return lambda message: self._tell(name, message)
+
+    def _heard(self, facts: Sequence[codec.Fact] | None) -> None:
+        over = [] if facts is None else [f.entity for f in facts if isinstance(f.event, execution.TERMINAL)]
+        if facts is None or over:
+            self._tell("gateway", gateway.Ended(None if facts is None else over))
+        self._tell("executor", attempt.Heard(facts))
+
+    def _reconnected(self) -> None:
+        self._tell("tailer", Reconnected())
+
+    # ---- facts about the node --------------------------------------------------------------------------
+
+    def record(self, event: node.AnyEvent) -> int:
+        """Store a fact about this node and wait for it; answers its sequence."""
+        done = threading.Event()
+        kept: list[Outcome] = []
+
+        def take(outcomes: Sequence[Outcome]) -> None:
+            kept.extend(outcomes)
+            done.set()
+
+        self.log.handle([self._fact(event)], take)
+        if not done.wait(RECORD_SECONDS):
+            raise Unavailable("the log does not answer")
+        if kept[0].error is not None:
+            raise kept[0].error
+        return kept[0].snapshot.seq
+
+    def _fact(self, event: node.AnyEvent) -> Ask:
+        name = self._stage.home.node
+        return Ask(NODE, name, node.Record(event=event), by=f"node:{name}")
+
+    def _restarted(self, row: Restarted) -> None:
+        reason = row.error or row.reason
+        event = node.ActorRestarted(actor=row.name, reason=reason, restarts=row.restarts)
+        self.log.handle([self._fact(event)], told)
+
+    def _escalate(self, row: Exhausted) -> None:
+        log.critical("%s failed %d times in %.0f s: the node goes down", row.name, row.restarts, row.seconds)
+        self._stage.fall()
+
+    def _poison(self, letter: DeadLetter) -> None:
+        what = type(letter.message).__name__
+        log.error("%s: nobody will read %s (%s): %s", letter.name, what, letter.reason, letter.error)
+        answer = Unavailable(f"{letter.name} failed twice on this request: {letter.error}")
+        for call in letter.message.calls if isinstance(letter.message, Calls) else ():
+            call.refuse(answer)
+        data = {"message": what, "reason": letter.reason}
+        text = f"{letter.name} failed twice on one message and gave it up: {letter.error}"
+        self._tell("monitor", monitor.Noticed("poison", letter.name, text, data))
+
+    # ---- drills ----------------------------------------------------------------------------------------
+
+    def _census(self) -> list[dict[str, Any]]:
+        return (
+            []
+            if self._supervisor is None
+            else [msgspec.to_builtins(row) for row in self._supervisor.census()]
+        )
+
+    def _list(self, call: Call) -> None:
+        """The actors of this process, and of the projector's when it answers."""
+
+        def done(answer: bytes | HindbrainError) -> None:
+            others: list[Any] = [] if isinstance(answer, HindbrainError) else msgspec.json.decode(answer)
+            call.answer(codec.encode(service.Census(actors=[*self._census(), *others])))
+
+        self.peers.ask(tables(self._stage.home.node), "actors", b"", ACTORS_SECONDS, done)
+
+    def _fail(self, ask: service.Fail, call: Call) -> None:
+        if not self._stage.settings.fault_switch:
+            raise Conflict("the fault switch is off: start the node with HINDBRAIN_FAULT_SWITCH=true")
+
+        def done(answer: bytes | HindbrainError) -> None:
+            if isinstance(answer, HindbrainError):
+                call.refuse(answer)
+            else:
+                call.answer(codec.encode(service.Failing(name=ask.name)))
+
+        if self._supervisor and ask.name in {row["name"] for row in self._census()}:
+            self._supervisor.fail(ask.name)
+            done(b"")
+        else:
+            self.peers.ask(tables(self._stage.home.node), "fail", codec.encode(ask), ACTORS_SECONDS, done)
+
+
+def _player(make: Callable[[], Any], name: str) -> Callable[[], Actor]:
+    return lambda: Actor(make(), name=name)

@@ -1,0 +1,1 @@
+"""What others add: shipped plugins, each written as an outsider would write it."""

@@ -1,0 +1,131 @@
+"""What the reference says that no type holds: introductions, and the origin of what is not folded."""
+
+COMMANDS = """# Commands
+
+Every verb of `brain.cmd.<kind>.<verb>`; the same table is served as `POST /api/<kind>/<verb>`, see
+[HTTP](http.md). A field that is not listed is refused. Every changing reply carries `seq`, the place of its
+fact in the log.
+
+"""
+EVENTS = """# Events
+
+A fact is stored under `brain.evt.<kind>.<id>.<n>.<event>` and told to everybody as `brain.fact.` with
+the same tail. Its body is JSON with the token of the event in `event`; fields that have their default are
+left out. The envelope is in headers:
+
+"""
+CHAIN = """\
+`prev` is the SHA-256, in hex, of subject, `Brain-Id`, `Brain-Time`, `Brain-Cause`, `Brain-By`,
+`Brain-Prev` and body of the entity's previous event, each followed by a newline.
+
+"""
+SUBJECTS = """\
+A token is 1 to 64 of `a-z 0-9 _ -`. Listen on `brain.fact.>`, never on `brain.evt.>`: a core
+subscriber there would also see what the log refused, and has no permission to. The verbs are listed in
+[commands](commands.md), the events in [events](events.md).
+
+"""
+TABLES = """# Tables
+
+All times are UTC. A folded table can be dropped and folded again at any time, and asked as of any past moment
+(`seq` or `at` of [`query sql`](commands.md#query-sql)).
+
+"""
+ERRORS = """# Errors
+
+A refusal is `{"error": {"code", "message", "details"}}`: on the bus with the headers
+`Nats-Service-Error` (the code) and `Nats-Service-Error-Code` (the status), over
+HTTP with that status. The code is stable, the message is for people.
+
+"""
+ENDS = """# How an execution can end badly
+
+`error.code` of an execution; for `failed` also its `reason`.
+
+"""
+HEADERS = (
+    (
+        "`brain.evt`, `brain.fact`",
+        "`Brain-Id Brain-Time Brain-Cause Brain-By Brain-Prev traceparent`; on `brain.fact` `Nats-Sequence`",
+    ),
+    (
+        "`brain.out`",
+        "`Brain-Offset Brain-Time Brain-Attempt`; the last one is empty and has `Brain-End: <total bytes>`",
+    ),
+    ("`brain.dead.inbox`", "`Brain-Msg-Id Brain-Error`"),
+    ("replies", "`Nats-Service-Error` and `Nats-Service-Error-Code` on a refusal"),
+)
+EXITS = (
+    ("the command's own", "`run` and `wait`, when it ended by itself"),
+    ("128 + n", "it was ended by signal n"),
+    ("124", "it timed out"),
+    ("125", "it ended without an exit code: `lost`, `output_limit`, `poisoned`, `io`"),
+    ("126, 127", "it could not be run, or was not found"),
+    ("130", "it was cancelled"),
+    ("1", "`doctor` found something"),
+    ("2", "the request was refused"),
+    ("3", "no node runs"),
+    ("4", "`wait --timeout` gave up"),
+)
+ENVELOPE = {
+    "seq": "its place in the log; header `Nats-Sequence` on `brain.fact.>`",
+    "id": "header `Brain-Id`: unique, made once, kept when an append is repeated",
+    "time": "header `Brain-Time`: when it was decided",
+    "kind": "third token of the subject",
+    "entity": "fourth token of the subject",
+    "n": "fifth token of the subject: the entity's version, 1 for its first event",
+    "event": "sixth token of the subject, and `event` in the body",
+    "cause": "header `Brain-Cause`: the id of the command or event that led to it",
+    "by": "header `Brain-By`: who asked",
+    "prev": "header `Brain-Prev`: hash of the entity's previous event, empty for its first",
+    "trace": "header `traceparent` (W3C trace context)",
+    "data": "the body",
+}
+SAID = {"event": "name", "time": "time", "seq": "sequence"}
+"""How the envelope is called in the origin of a column."""
+LOOSE = {
+    "execution_usage": {
+        "execution": "which execution",
+        "time": "when the sample was taken",
+        "cpu_percent": "of one processor, since the sample before",
+        "memory_bytes": "resident memory of its whole process tree",
+        "processes": "how many processes the tree had",
+    },
+    "output_index": {
+        "execution": "which execution",
+        "stream": "`stdout` or `stderr`",
+        "bytes": "how much of it was seen on `brain.out.>`",
+        "lines": "how many lines were complete in it",
+        "last_offset": "where the last piece begins",
+        "last_at": "when the last piece was written",
+        "ended": "whether the end was seen",
+    },
+    "projection_bookmarks": {
+        "name": "the table; `events` for the copy of the log",
+        "version": "the version of its declaration; another one has it folded again",
+        "seq": "the last event in it",
+        "hash": "the chain hash of that event, compared with the log at every start",
+        "time": "when that event was decided",
+    },
+}
+ABOUT = {
+    "events": "The second copy of the log: one row per event, as it was stored.",
+    "executions": "One row per execution.",
+    "nodes": "One row per node that ever was on this log.",
+    "findings": "What a person should look at, open or over.",
+    "execution_usage": "Samples of what running executions use, of the last seven days. "
+    "**Not folded from the log**: lost with the file, and without a past.",
+    "output_index": "How much output is stored. "
+    "**Not folded from the log**: lost with the file, and without a past.",
+    "projection_bookmarks": "How far each table is.",
+}
+REASONS = {
+    "command_failed": "it ended by itself with a code other than 0, or by a signal",
+    "spawn_failed": "it could not be started: no such program, no permission, no such folder",
+    "timeout": "it ran longer than `timeout_ms`; the status is `timed_out`",
+    "cancelled": "somebody wanted it stopped; the status is `cancelled`",
+    "lost": "nobody can say how it ended: its keeper and its node, or the machine, went away",
+    "output_limit": "it wrote more than `limits.output_bytes`",
+    "poisoned": "three attempts in a row were lost",
+    "io": "its files could not be made or read",
+}
