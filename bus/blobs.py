@@ -25,6 +25,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from bus import streams
 from bus.bridge import Bridge
 from bus.pull import Lot, Pull
+from bus.tasks import Tasks
 from events.errors import HindbrainError, Internal, NotFound, TooLarge, Unavailable, Validation
 from events.spec import BLOB_MAX
 
@@ -82,7 +83,7 @@ class Blobs:
         self._bridge = bridge
         self._limit = limit
         self._turn: asyncio.Semaphore | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("a blob failed")
 
     def fetch(self, sha256: str, path: str, done: Callable[[HindbrainError | None], None]) -> None:
         """Write the blob to a private file, which is there only when all of it is.
@@ -104,7 +105,7 @@ class Blobs:
             else:
                 done(None)
 
-        self._bridge.post(lambda: self._spawn(run()))
+        self._bridge.post(lambda: self._tasks.spawn(run()))
 
     def put(self, source: bytes | Path, done: Callable[[str | HindbrainError], None]) -> None:
         """Put a blob; `done` gets its hash, or an error."""
@@ -118,7 +119,7 @@ class Blobs:
                 answer = Internal(f"the blob cannot be read: {error}")
             done(answer)
 
-        self._bridge.post(lambda: self._spawn(run()))
+        self._bridge.post(lambda: self._tasks.spawn(run()))
 
     async def _fetch(self, sha256: str, path: Path) -> None:
         found = await _info(self._bridge, sha256)
@@ -158,7 +159,8 @@ class Blobs:
             pull.want(max(2, WINDOW // max(1, biggest)))
             while size < info.size:
                 try:
-                    lot = await asyncio.wait_for(arrived.get(), SILENT_SECONDS)
+                    async with asyncio.timeout(SILENT_SECONDS):
+                        lot = await arrived.get()
                 except TimeoutError:
                     raise Unavailable(
                         f"the blob {info.name} stopped coming at byte {size} of {info.size}"
@@ -172,16 +174,6 @@ class Blobs:
             raise Validation(
                 f"the blob {info.name} holds something else: {size} bytes with the SHA-256 {sha.hexdigest()}"
             )
-
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a blob failed", exc_info=error)
 
 
 async def put(wire: Wire, source: bytes | Path, *, limit: int = BLOB_MAX) -> str:

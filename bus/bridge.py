@@ -22,6 +22,7 @@ from nats.errors import MaxPayloadError
 from nats.js import JetStreamContext
 
 from bus.loop import Loop
+from bus.tasks import end
 from events.errors import Internal, NotFound, Timeout, TooLarge, Trouble, Unavailable, Validation
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class Bridge(Loop):
         self._subscriptions: list[Subscription] = []
         self._lost = asyncio.Event()
         self._up = asyncio.Event()
+        self._over = False
         self._keeper: asyncio.Task[None] | None = None
         self._reason = "not started"
         self.epoch = 0
@@ -223,23 +225,24 @@ class Bridge(Loop):
     # The keeper of the connection
 
     async def _begin(self) -> None:
-        self._lost, self._up = asyncio.Event(), asyncio.Event()
+        self._lost, self._up, self._over = asyncio.Event(), asyncio.Event(), False
         self._keeper = asyncio.create_task(self._keep(), name="bridge-keeper")
         try:
-            await asyncio.wait_for(self._up.wait(), self._patience)
+            async with asyncio.timeout(self._patience):
+                await self._up.wait()
         except TimeoutError:
             raise Unavailable(f"no connection to NATS in {self._patience:g} s: {self._reason}") from None
 
     async def _finish(self) -> None:
         self._reason = "the node is stopping"
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._over = True
+        self._lost.set()
+        await end(self._keeper)
         self._fail()
 
     async def _keep(self) -> None:
         pause = RETRY_SECONDS[0]
-        while True:
+        while not self._over:
             client = Client()
             self._lost.clear()
             try:
@@ -300,7 +303,8 @@ class Bridge(Loop):
         while True:
             heard = self._heard()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), self._heartbeat)
+                async with asyncio.timeout(self._heartbeat):
+                    await self._lost.wait()
             # nats-py does not always say that it closed: what it could not send may make its goodbye fail.
             if self._lost.is_set() or self._client is None or self._client.is_closed:
                 return
@@ -371,7 +375,8 @@ class Bridge(Loop):
 
     async def _close(self, client: Client) -> None:
         try:
-            await asyncio.wait_for(client.close(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await client.close()
         except (NatsError, OSError, TimeoutError) as error:
             log.debug("closing a lost client: %r", error)
 

@@ -261,7 +261,8 @@ class Client:
                 waiting = any(track.waiting for track in tracks.values())
                 again = again and waiting
                 try:
-                    lot = await asyncio.wait_for(arrived.get(), PATIENCE_SECONDS if waiting else None)
+                    async with asyncio.timeout(PATIENCE_SECONDS if waiting else None):
+                        lot = await arrived.get()
                 except TimeoutError:
                     if not again:
                         # A server that was killed may give sequences a second time, to what was sent again.
@@ -304,7 +305,8 @@ class Client:
         if self.bridge.connected:
             return
         try:
-            await asyncio.wait_for(self.bridge.ready(), min(patience, READY_SECONDS))
+            async with asyncio.timeout(min(patience, READY_SECONDS)):
+                await self.bridge.ready()
         except TimeoutError:
             raise Unavailable("there is no connection to NATS") from None
 

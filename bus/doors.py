@@ -1,11 +1,11 @@
 """The front door, asked from inside: what one of our own processes wants to know of another."""
 
-import asyncio
 import logging
 
 from bus import subjects
 from bus.bridge import Bridge
 from bus.peers import Answer, error_of
+from bus.tasks import Tasks
 from events.errors import HindbrainError
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ class Doors:
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking = Tasks("an answer was not taken")
 
     def request(self, kind: str, verb: str, body: bytes, timeout: float, done: Answer) -> None:
         """Ask; `done` gets the reply or an error, in the loop.  Callable from any thread."""
@@ -24,12 +24,7 @@ class Doors:
         async def run() -> None:
             done(await self._ask(subjects.command(kind, verb), body, timeout))
 
-        def begin() -> None:
-            task = asyncio.ensure_future(run())
-            self._asking.add(task)
-            task.add_done_callback(self._ended)
-
-        self._bridge.post(begin)
+        self._bridge.post(lambda: self._asking.spawn(run()))
 
     async def _ask(self, subject: str, body: bytes, within: float) -> bytes | HindbrainError:
         try:
@@ -39,8 +34,3 @@ class Doors:
         if "Nats-Service-Error" in (reply.headers or {}):
             return error_of(reply.data)
         return reply.data
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._asking.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("an answer was not taken", exc_info=error)

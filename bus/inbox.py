@@ -5,7 +5,6 @@ same key is the same wish.  What is refused lies in `brain.dead.inbox.<sequence>
 secrets.
 """
 
-import asyncio
 import json
 import logging
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from bus import streams, subjects
 from bus.bridge import Bridge
 from bus.pull import Lot, Pull
 from bus.services import BODY_MAX, Answers, Calls, Lots, too_large
+from bus.tasks import Tasks
 from events.errors import HindbrainError, Problem, Refusal, Unavailable, Validation, revive
 from events.ports import Call
 from events.spec import SECRET_NAME
@@ -70,7 +70,7 @@ class Inbox:
         self._complete = 0
         """Up to this sequence of the parked messages the index must have read before it can be asked."""
         self._asking: list[tuple[str, Told]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("a message of the inbox was not settled")
 
     def start(self) -> None:
         """Begin to take up what is stored, the oldest first."""
@@ -147,7 +147,7 @@ class Inbox:
     def settle(self, stored: "_Stored", error: HindbrainError | None) -> None:
         """Carry out what was decided about a message; from any thread."""
         try:
-            self._bridge.post(lambda: self._spawn(self._settle(stored, error)))
+            self._bridge.post(lambda: self._tasks.spawn(self._settle(stored, error)))
         except Unavailable:  # it comes again at the next start
             log.debug("message %d of the inbox was decided after the end", stored.sequence)
 
@@ -231,16 +231,6 @@ class Inbox:
                 done(None if problem is None else revive(problem))
             except Exception:  # one who cannot take the answer must not keep it from the others
                 log.exception("an answer about a refused message was not taken")
-
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a message of the inbox was not settled", exc_info=error)
 
 
 class _Stored:

@@ -9,12 +9,12 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from bus import streams, subjects
 from bus.bridge import Bridge
+from bus.tasks import Tasks, end
 from events.errors import HindbrainError, Timeout, Trouble, Unavailable, Validation
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Lease:
         self._body = b""
         self._until = 0.0
         self._renewing: asyncio.Task[None] | None = None
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking = Tasks("who asked which nodes live failed")
 
     def hold(self, node: str, boot: str, seconds: float) -> None:
         """Take the lease and renew it at every third of `seconds`; returns when it is held.
@@ -79,12 +79,7 @@ class Lease:
                 found = error
             done(found)
 
-        def begin() -> None:
-            task = asyncio.ensure_future(run())
-            self._asking.add(task)
-            task.add_done_callback(self._ended)
-
-        self._bridge.post(begin)
+        self._bridge.post(lambda: self._asking.spawn(run()))
 
     # In the loop
 
@@ -108,7 +103,8 @@ class Lease:
                 log.warning("the lease of %s was not renewed: %s", self._node, error)
                 # As soon as there is a connection again, rather than at the next third.
                 try:
-                    await asyncio.wait_for(self._bridge.ready(), self._seconds / 3)
+                    async with asyncio.timeout(self._seconds / 3):
+                        await self._bridge.ready()
                     await self._renew()
                 except (HindbrainError, TimeoutError) as again:
                     log.debug("nor at once: %s", again)
@@ -128,10 +124,8 @@ class Lease:
         self._until = asked + self._seconds * 2 / 3
 
     async def _end(self) -> None:
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
-            self._renewing = None
+        await end(self._renewing)
+        self._renewing = None
         self._until = 0.0
         if self._node:
             await self._bridge.api(
@@ -161,8 +155,3 @@ class Lease:
                 raise Timeout("the leases cannot be read now")
             case status:
                 raise Unavailable(f"the leases cannot be read: {status}")
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._asking.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("who asked which nodes live failed", exc_info=error)

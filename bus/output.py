@@ -16,6 +16,7 @@ import msgspec
 from bus import streams, subjects
 from bus.bridge import Bridge
 from bus.services import Answers
+from bus.tasks import Tasks
 from events.errors import HindbrainError, Internal, NotFound, Unavailable
 from events.ports import Chunk
 
@@ -71,7 +72,7 @@ class Outlet:
         self._holes: dict[str, int] = {}
         """By subject: from which offset on it is not sure that all is stored."""
         self._sender: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("the outlet failed")
 
     def output(self, chunks: Sequence[Chunk], done: Callable[[bool], None]) -> None:
         """Publish output in order; `done(True)` when all is stored, `done(False)` when that is not sure.
@@ -92,7 +93,7 @@ class Outlet:
     def offset(self, execution: str, stream: str, done: Callable[[int | None], None]) -> None:
         """Up to which byte the stored output reaches; 0 when there is none, None when nobody can say now."""
         subject = _subject(execution, stream)
-        self._bridge.post(lambda: self._spawn(self._look(subject, done)))
+        self._bridge.post(lambda: self._tasks.spawn(self._look(subject, done)))
 
     def progress(self, kind: str, entity: str, message: dict[str, Any]) -> None:
         """Tell whoever listens; lossy."""
@@ -135,7 +136,7 @@ class Outlet:
                 continue
             self._holes.pop(subject, None)
             self._unconfirmed += size
-            self._spawn(self._publish(subject, chunk, lot, size))
+            self._tasks.spawn(self._publish(subject, chunk, lot, size))
             await asyncio.sleep(0)  # the tasks begin in the order they were made in, and so do their messages
 
     async def _sure(self, subject: str, offset: int) -> bool:
@@ -192,16 +193,6 @@ class Outlet:
         if reached is not None:
             reached = min(reached, self._holes.get(subject, reached))
         done(reached)
-
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the outlet failed", exc_info=error)
 
 
 async def reach(bridge: Bridge, subject: str) -> int:

@@ -1,6 +1,5 @@
 """Nodes ask each other, on `brain.node.<node>.<verb>`, where no client may listen or speak."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ from nats.aio.msg import Msg
 from bus import subjects
 from bus.bridge import Bridge, Subscription
 from bus.services import BODY_MAX, Answers, Calls, Lots, Reply
+from bus.tasks import Tasks
 from events.errors import HindbrainError, Internal, Problem, Unavailable, revive
 from events.ports import Call
 
@@ -33,7 +33,7 @@ class Peers:
         self._bridge = bridge
         self._answers = Answers(bridge)
         self._served: list[Subscription] = []
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking = Tasks("an answer of another node was not taken")
 
     def serve(self, node: str, listener: Calls) -> None:
         """Take what other nodes ask of this one: calls in lots, in the loop; returns when they can come.
@@ -78,12 +78,7 @@ class Peers:
                 answer = Unavailable(f"the node {node} does not answer: {answer.message}")
             done(answer)
 
-        def begin() -> None:
-            task = asyncio.ensure_future(run())
-            self._asking.add(task)
-            task.add_done_callback(self._ended)
-
-        self._bridge.post(begin)
+        self._bridge.post(lambda: self._asking.spawn(run()))
 
     async def _ask(self, subject: str, payload: bytes, within: float) -> bytes | HindbrainError:
         try:
@@ -93,11 +88,6 @@ class Peers:
         if "Nats-Service-Error" not in (reply.headers or {}):
             return reply.data
         return error_of(reply.data)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._asking.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a peer's answer was not taken", exc_info=error)
 
 
 def error_of(body: bytes) -> HindbrainError:

@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from bus.bridge import Bridge, Subscription
+from bus.tasks import end
 from events.errors import HindbrainError, NotFound
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,7 @@ class Pull:
         self._bridge.on_reconnect.remove(self._doubt)
         if self._watch is not None:
             self._watch.cancel()
-        if self._mending is not None:
-            self._mending.cancel()
-            await asyncio.gather(self._mending, return_exceptions=True)
+        await end(self._mending)
         if self._subscription is not None:
             await self._bridge.unsubscribe(self._subscription)
         self._lot.clear()

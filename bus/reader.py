@@ -309,7 +309,8 @@ async def _sweep(
         while not over.is_set():
             heard.clear()
             try:
-                await asyncio.wait_for(heard.wait(), IDLE_SECONDS)
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await heard.wait()
             except TimeoutError:
                 if begin is not None and pull.last < first:
                     return  # nothing was stored since that moment

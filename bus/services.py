@@ -23,6 +23,7 @@ from nats.micro.service import EndpointStats, Service, ServiceConfig
 
 from bus import subjects
 from bus.bridge import Bridge
+from bus.tasks import end
 from events.errors import HindbrainError, Internal, TooLarge, Trouble, Unavailable
 from events.ports import Call
 from events.service import Verb
@@ -255,8 +256,7 @@ class Services:
     async def _end(self) -> None:
         if self._again in self._bridge.on_reconnect:
             self._bridge.on_reconnect.remove(self._again)
-        if self._serving is not None:
-            self._serving.cancel()
+        await end(self._serving)
         service, self._service = self._service, None
         if service is not None and self._bridge.connected:
             await service.stop()

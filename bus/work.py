@@ -18,6 +18,7 @@ from bus import streams, subjects
 from bus.bridge import Bridge, Subscription
 from bus.feed import fact
 from bus.services import Answers
+from bus.tasks import end
 from events.errors import HindbrainError, NotFound, Trouble
 from events.ports import Delivery
 from events.spec import PRIORITIES
@@ -142,10 +143,7 @@ class Work:
         self._running = False
         self._free = 0
         self._bridge.on_reconnect.remove(self._doubt)
-        tasks = [task for task in (self._mending, self._floors) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._mending, self._floors)
         self._mending = self._floors = None
         self._forget()
         if self._subscription is not None:

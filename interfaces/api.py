@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
+from bus.tasks import end
 from events import service
 from events.errors import Timeout, TooLarge, Unavailable, UnknownOutcome
 from events.spec import BLOB_MAX, Submit
@@ -69,9 +70,7 @@ class ExecutionEngine:
 
     async def close(self) -> None:
         """Let go of the connection, and stop the node if it is our own; may be called twice."""
-        for task in self._told:
-            task.cancel()
-        await asyncio.gather(*self._told, return_exceptions=True)
+        await end(*self._told)
         client, self._client = self._client, None
         node, self._node = self._node, None
         if client is not None:

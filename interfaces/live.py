@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
+from bus.tasks import end
 from events.errors import HindbrainError, Timeout, Unavailable
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ async def follow(
     async with _listening(client.subscribe_output(execution_id, **places)) as heard:
         while not all(reader.over for reader in readers.values()):
             try:
-                piece = await asyncio.wait_for(heard.get(), QUIET_SECONDS)
+                async with asyncio.timeout(QUIET_SECONDS):
+                    piece = await heard.get()
             except TimeoutError:
                 piece = None
             if piece is None:
@@ -179,7 +181,8 @@ async def progress(engine: "ExecutionEngine", execution_id: str) -> AsyncGenerat
                 if told["final"]:
                     return
             try:
-                told = await asyncio.wait_for(heard.get(), QUIET_SECONDS)
+                async with asyncio.timeout(QUIET_SECONDS):
+                    told = await heard.get()
             except TimeoutError:
                 told = None
 
@@ -235,5 +238,4 @@ async def _listening(source: _Source[T]) -> AsyncGenerator[asyncio.Queue[T | Non
     try:
         yield heard
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bus.tasks import end
 from events.errors import HindbrainError, Validation
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ async def stream(
     try:
         while True:
             try:
-                each = await asyncio.wait_for(heard.get(), ALIVE_SECONDS)
+                async with asyncio.timeout(ALIVE_SECONDS):
+                    each = await heard.get()
             except TimeoutError:
                 yield b": alive\n\n"
                 continue
@@ -114,9 +116,7 @@ async def stream(
                 yield message({"stream": name, "offset": whole[0], "time": None, "text": whole[1]}, sent())
         yield message(await engine.wait_for_completion(execution_id), sent(), "end")
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
 
 async def _pass(source: AsyncIterator[Any], heard: "asyncio.Queue[Any]", ends: bool) -> None:

@@ -13,6 +13,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from bus.bridge import Bridge
+from bus.client import Client
 from bus.server import MAX_PAYLOAD, Server
 from events.errors import NotFound, Timeout, TooLarge, Unavailable, Validation
 
@@ -228,3 +229,14 @@ def test_a_listener_that_fails_is_reported_and_hears_on(
     bridge.call(bridge.publish("test.moody", b"bad"), 5)
     assert bridge.call(bridge.request("test.moody", b"good"), 5).data == b"fine"
     assert "a bad day" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_it_can_be_given_up_at_any_moment() -> None:
+    async def give_up(after: float) -> None:
+        with pytest.raises(Unavailable):
+            await Client.connect("nats://127.0.0.1:1", patience=after)
+
+    async with asyncio.timeout(10):
+        for _ in range(5):
+            await asyncio.gather(*(give_up(step / 1000) for step in range(40)))
