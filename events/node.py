@@ -46,15 +46,23 @@ class ProcessRestarted(Event):
     pid: int = 0
 
 
+class Appointed(Event):
+    """The node plays a role now that only one plays at a time."""
+
+    role: str
+    """`timer`, `planner` or `limiter`."""
+    boot: str
+
+
 class Record(Command):
     """State what happened."""
 
     event: "AnyEvent"
 
 
-AnyEvent = Started | Stopped | ActorRestarted | ProcessRestarted
+AnyEvent = Started | Stopped | ActorRestarted | ProcessRestarted | Appointed
 AnyCommand = Record
-EVENTS = (Started, Stopped, ActorRestarted, ProcessRestarted)
+EVENTS = (Started, Stopped, ActorRestarted, ProcessRestarted, Appointed)
 
 
 class State(Message):

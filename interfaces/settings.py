@@ -22,7 +22,9 @@ from events.errors import Validation
 PREFIX = "HINDBRAIN_"
 OURS = {"HINDBRAIN_EXECUTION_ID", "HINDBRAIN_ATTEMPT", "HINDBRAIN_OUTPUT", "HINDBRAIN_CHECKPOINT"}
 """What a node tells its commands in their environment; no settings."""
-ROLES = ("nats", "gateway", "executor", "projector", "monitor", "web")
+SINGLE = ("timer", "planner", "limiter")
+"""Roles that only one node plays at a time; another takes over when it is gone."""
+ROLES = ("nats", "gateway", "executor", "projector", "monitor", *SINGLE, "web")
 MASK = "***"
 
 

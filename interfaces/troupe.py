@@ -1,5 +1,6 @@
 """Who acts on a node, what each is given, and whom they hear."""
 
+import functools
 import logging
 import queue
 import threading
@@ -16,10 +17,14 @@ from actors.executor import Executor
 from actors.files import Files
 from actors.gateway import Calls, Gateway, Home, milliseconds
 from actors.keeping import Keeper
+from actors.limiter import Limiter
 from actors.monitor import Monitor
+from actors.planner import Planner
+from actors.role import Role, Told
 from actors.supervisor import Child, DeadLetter, Exhausted, Restarted, Supervisor
 from actors.tail import Reconnected
 from actors.tailer import Tailer
+from actors.timer import Timer
 from actors.vault import Vault
 from actors.warden import Process, Warden, told
 from bus.blobs import Blobs
@@ -32,6 +37,7 @@ from bus.log import Log
 from bus.output import Outlet
 from bus.peers import Peers
 from bus.services import Services
+from bus.tenure import Tenure
 from bus.work import Work
 from events import codec, execution, node, service
 from events.errors import Conflict, HindbrainError, Unavailable
@@ -39,12 +45,15 @@ from events.node import NODE
 from events.ports import Ask, Call, Outcome
 from interfaces.observers import Tap, handlers
 from interfaces.processes import TABLES, tables
-from interfaces.settings import Settings
+from interfaces.settings import ROLES, Settings
 
 log = logging.getLogger(__name__)
 
-TOLD = ("cancel_requested", "completed", "failed", "cancelled", "timed_out")
-"""Events that somebody in this process waits for."""
+TOLD = ("held", "cancel_requested", "completed", "failed", "cancelled", "timed_out")
+"""Events of executions that somebody in this process waits for."""
+LED = ("plan", "schedule", "limit", "template")
+"""Kinds of which the single roles are told everything."""
+SINGLE: dict[str, type[Role]] = {"timer": Timer, "planner": Planner, "limiter": Limiter}
 READY_SECONDS = 15.0
 RECORD_SECONDS = 20.0
 ACTORS_SECONDS = 2.0
@@ -85,6 +94,14 @@ class Troupe:
         self._inbox = Inbox(bridge, lambda calls: self._tell("gateway", Calls(calls)))
         self._work = Work(bridge, lambda lot: self._tell("executor", attempt.Offered(lot)))
         self._feed = Feed(bridge, self._heard, TOLD)
+        self._tenures = {
+            name: Tenure(bridge, name, stage.home.node, stage.home.boot)
+            for name in SINGLE
+            if name in self.roles
+        }
+        self._leading: dict[str, Role] = {}
+        """The roles as they are played by this node, whether they are its own now or not."""
+        self._led = [Feed(bridge, self._lead, (), kind) for kind in LED if self._tenures]
         self._services = Services(
             bridge,
             [verb for verb in service.VERBS if (verb.kind, verb.name) not in TABLES],
@@ -119,7 +136,10 @@ class Troupe:
             stage.bridge.post(
                 lambda: stage.bridge.on_reconnect.append(lambda: self._tell("tailer", Reconnected()))
             )
-        self._begin(self._feed.start, self._feed.stop)
+        for feed in (self._feed, *self._led):
+            self._begin(feed.start, feed.stop)
+        for tenure in self._tenures.values():
+            self._begin(tenure.start, tenure.stop)
         if "gateway" in self.roles:
             self.peers.serve(stage.home.node, lambda calls: self._tell("gateway", Calls(calls)))
             self._stop.append(self.peers.stop)
@@ -175,6 +195,7 @@ class Troupe:
             "monitor": self._monitor,
             "warden": self._warden,
         }
+        made |= {name: functools.partial(self._role, name) for name in self._tenures}
         playing = {*self.roles, "warden", *(["tailer"] if "executor" in self.roles else [])}
         children = [
             Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
@@ -243,12 +264,18 @@ class Troupe:
         stage = self._stage
         return Warden(stage.home, self.log, stage.processes, self._to("monitor"), stage.look)
 
+    def _role(self, name: str) -> Role:
+        tenure = self._tenures[name]
+        role = SINGLE[name](self._stage.home, tenure, self.log, self._doors, self._to(name))
+        self._leading[name] = role
+        return role
+
     # ---- whom they hear --------------------------------------------------------------------------------
 
     def _tell(self, name: str, message: Any) -> None:
         if self._supervisor is None:
             raise Unavailable("the node is starting")
-        if name in self.roles or name not in ("gateway", "executor", "monitor"):
+        if name in self.roles or name not in ROLES:
             self._supervisor.address(name).tell(message)
 
     def _to(self, name: str) -> Callable[[Any], None]:
@@ -260,6 +287,16 @@ class Troupe:
         if facts is None or over:
             self._tell("gateway", gateway.Ended(None if facts is None else over))
         self._tell("executor", attempt.Heard(facts))
+        self._lead(facts)
+
+    def _lead(self, facts: Sequence[codec.Fact] | None) -> None:
+        """Tell the single roles that are ours what is theirs."""
+        for name, role in self._leading.items():
+            if role.tenure.left <= 0:
+                continue
+            theirs = None if facts is None else [fact for fact in facts if _concerns(role, fact)]
+            if theirs is None or theirs:
+                self._tell(name, Told(theirs))
 
     def _reconnected(self) -> None:
         self._tell("tailer", Reconnected())
@@ -338,6 +375,10 @@ class Troupe:
             done(b"")
         else:
             self.peers.ask(tables(self._stage.home.node), "fail", codec.encode(ask), ACTORS_SECONDS, done)
+
+
+def _concerns(role: Role, fact: codec.Fact) -> bool:
+    return fact.kind != "execution" or fact.entity in role.watched or fact.name in role.heeds
 
 
 def _player(make: Callable[[], Any], name: str) -> Callable[[], Actor]:
