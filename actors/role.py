@@ -173,8 +173,8 @@ class Role:
         if outcome.error is not None:
             self._again(outcome.error)
             return
-        self._sure = True
-        self._ask(outcome.facts[0].seq)
+        self._sure, self._last = True, max(self._last, outcome.facts[0].seq)
+        self._ask(self._last)
 
     def _ask(self, floor: int) -> None:
         look = self._look
