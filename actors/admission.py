@@ -79,7 +79,10 @@ def admit(ask: spec.Submit, vault: Vault, default_timeout_ms: int | None) -> Adm
         timeout_ms=plain.timeout_ms or default_timeout_ms,
     )
     asked = msgspec.structs.replace(whole, secrets=dict.fromkeys(sorted(secrets), ""))
-    return Admitted(whole, secrets, codec.digest([codec.encode(asked)])[:32])
+    parts = [codec.encode(asked)]
+    if ask.delay_ms is not None or ask.at is not None:
+        parts.append(codec.encode(spec.Submit(delay_ms=ask.delay_ms, at=ask.at)))
+    return Admitted(whole, secrets, codec.digest(parts)[:32])
 
 
 def _check_places(plain: spec.Spec) -> None:

@@ -45,10 +45,28 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What is offered has a history, and that was read."""
+
+    delivery: Delivery
+    loaded: Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """The output of an earlier attempt on another node is here now, or cannot be had."""
+
+    delivery: Delivery
+    snapshot: Snapshot[State]
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Shared:
     """The node that took a command sent its secrets, or did not answer."""
 
     delivery: Delivery
+    snapshot: Snapshot[State]
     answer: bytes | HindbrainError
 
 

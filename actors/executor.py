@@ -6,15 +6,16 @@ already and starting one that was only claimed are the same request.
 """
 
 import logging
-import time
-from collections import deque
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from actors import kept, preparing
+from actors import kept, outputs, preparing
+from actors.adoption import Adoption, owns
 from actors.attempt import (
+    Brought,
     Claimed,
     Fetched,
     Finished,
@@ -22,6 +23,7 @@ from actors.attempt import (
     Inquired,
     Keeper,
     Kept,
+    Looked,
     Offered,
     Owned,
     Run,
@@ -29,33 +31,20 @@ from actors.attempt import (
     verdict,
 )
 from actors.files import Files
-from actors.gateway import Home, milliseconds
+from actors.gate import Asked, Bound, Bounds, Gate
+from actors.home import Home, milliseconds
 from actors.monitor import Running
+from actors.offers import Offers
+from actors.slots import Slots
 from actors.tail import Anew, Drain, Drained, Flooded, Follow, Note, Over, Ran
-from actors.vault import Vault
+from actors.vault import Mask, Vault
 from events import codec, execution, view
 from events.errors import Conflict, HindbrainError, NotFound
 from events.execution import EXECUTION, End, State
-from events.ports import (
-    Ask,
-    Blobs,
-    Delivery,
-    Doors,
-    Loaded,
-    Log,
-    Outcome,
-    Outlet,
-    Peers,
-    Snapshot,
-    Work,
-)
+from events.ports import Ask, Blobs, Delivery, Doors, Loaded, Log, Outcome, Outlet, Peers, Snapshot, Work
 
 log = logging.getLogger(__name__)
 
-SPARE_SECONDS = 2.0
-"""How long work that came too early is kept before it is given back."""
-BRISK_SECONDS = 0.2
-"""While commands are shorter than that, the next ones are fetched ahead of time."""
 AGAIN_SECONDS = 1.0
 """Until what could not be stored or learned is tried again."""
 
@@ -83,25 +72,22 @@ class Executor:
         since: int,
         monitor: Callable[[Any], None],
     ) -> None:
-        self._home, self._slots, self._log, self._work = home, slots, journal, work
-        self._keeper, self._outlet, self._blobs, self._peers = keeper, outlet, blobs, peers
-        self._doors, self._files, self._vault = doors, files, vault
+        self._home, self._log = home, journal
+        self._keeper, self._outlet, self._blobs = keeper, outlet, blobs
+        self._files, self._vault = files, vault
         self._tell, self._tailer, self._monitor = tell, tailer, monitor
-        self._since = since
-        """The sequence of this node's own start: what it ran before is known to whoever has read so far."""
+        self._adoption = Adoption(home.node, since, journal, doors, keeper, tell, self._adopt)
         self._runs: dict[str, Run] = {}
-        self._spare: deque[tuple[float, Delivery]] = deque()
+        self._slots = Slots(slots, work, lambda delivery: self._offers.claim(delivery))
+        self._gate = Gate(home.node, journal, self._slots, tell, self._start)
+        self._offers = Offers(
+            *(home.node, journal, outlet, files, peers, vault),
+            self._runs,
+            tell,
+            self._slots,
+            self._gate.pass_,
+        )
         self._again: list[str] = []
-        self._strangers: dict[str, list[kept.Spawned | kept.End]] = {}
-        """What the keeper said of attempts that are not in the table, until the log says whose they are."""
-        self._unread: list[str] = []
-        self._asked: float | None = None
-        self._reconciled = False
-        self._draining = False
-        self._wanted = -1
-        self._busy = 0
-        self._brisk = 0.0
-        """How many seconds a command has its place, on a moving average."""
         self._shown: dict[str, int] = {}
 
     # ---- the mailbox -----------------------------------------------------------------------------------
@@ -110,7 +96,7 @@ class Executor:
         """Deal with one message."""
         match message:
             case Offered(deliveries):
-                self._take(deliveries)
+                self._slots.take(deliveries)
             case Claimed(outcomes):
                 for outcome in outcomes:
                     self._claimed(outcome)
@@ -125,19 +111,21 @@ class Executor:
                 self._facts(facts)
             case Fetched(entity, error):
                 self._fetched(entity, error)
-            case Shared(delivery, answer):
-                self._shared(delivery, answer)
+            case Looked() | Brought() | Shared():
+                self._offers.receive(message)
             case Flooded(entity):
                 self._kill(entity, "output_limit")
             case Anew():
                 self._follow_all()
             case Owned(answer):
-                self._owned(answer)
+                self._adoption.owned(answer, self._runs.__contains__)
             case Inquired(loaded):
                 for each in loaded:
-                    self._inquired(each)
+                    self._adoption.inquired(each, each.entity in self._runs)
+            case Bounds() | Bound() | Asked():
+                self._gate.receive(message)
             case "rest":
-                self._draining = True
+                self._slots.draining = True
             case "cancel":
                 for run in self._runs.values():
                     self._kill(run.entity, "shutdown")
@@ -145,20 +133,14 @@ class Executor:
                 return len(self._runs)
             case _:
                 raise TypeError(f"the executor has no use for a {type(message).__name__}")
-        self._ask_for_more()
+        self._slots.fill()
         return None
 
     def tick(self) -> None:
         """Try again what did not work, and learn what this node was doing before."""
-        moment = time.monotonic()
-        if not self._reconciled and (self._asked is None or moment - self._asked > 30):
-            self._asked = moment
-            self._keeper.list()
-            self._ask_owned()
-        while self._spare and moment - self._spare[0][0] > SPARE_SECONDS:
-            self._spare.popleft()[1].nak(0.0)
-        unread, self._unread = self._unread, []
-        self._inquire(unread)
+        self._adoption.tick()
+        self._slots.tick()
+        self._gate.tick()
         again, self._again = self._again, []
         for entity in again:
             if run := self._runs.get(entity):
@@ -169,99 +151,37 @@ class Executor:
                 self._tailer(Note(entity, self._runs[entity].state, pids[entity]))
             self._shown = pids
             self._monitor(Running(pids))
-        self._ask_for_more()
-
-    def _ask_for_more(self) -> None:
-        while self._spare and self._free and not self._draining:
-            self._claim(self._spare.popleft()[1])
-        ahead = self._slots if self._brisk < BRISK_SECONDS else 0
-        wanted = 0 if self._draining else max(0, self._free + ahead - len(self._spare))
-        if wanted or self._wanted:
-            self._wanted = wanted
-            self._work.want(wanted)
-
-    @property
-    def _free(self) -> int:
-        """How many more commands could run; one that has ended makes room before its end is stored."""
-        return max(0, self._slots - self._busy)
+        self._slots.fill()
 
     # ---- taking ----------------------------------------------------------------------------------------
 
-    def _take(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            if self._draining:
-                delivery.nak(0.0)
-            elif self._free:
-                self._claim(delivery)
-            else:
-                self._spare.append((time.monotonic(), delivery))
-
-    def _claim(self, delivery: Delivery) -> None:
+    def _start(self, delivery: Delivery, known: Snapshot[State]) -> None:
         entity = delivery.fact.entity
-        if entity in self._runs:
-            delivery.ack()
-            return
-        event = delivery.fact.event
-        queued = event if isinstance(event, execution.Queued) else execution.Queued()
-        if queued.spec and queued.spec.secrets and self._vault.get(entity) is None:
-            if queued.taken_by == self._home.node:
-                log.warning("%s: its secrets are gone from this node", entity)
-            self._peers.ask(
-                queued.taken_by,
-                "secrets",
-                msgspec.json.encode({"execution_id": entity}),
-                AGAIN_SECONDS,
-                lambda answer: self._tell(Shared(delivery, answer)),
-            )
-            return
-        self._start(delivery)
-
-    def _shared(self, delivery: Delivery, answer: bytes | HindbrainError) -> None:
-        """With the secrets here the claim can go on; while their keeper is away, others may be luckier."""
-        if isinstance(answer, bytes):
-            values: dict[str, str] = msgspec.json.decode(answer, type=dict[str, str])
-            self._vault.put(delivery.fact.entity, values)
-            self._take_up(delivery)
-        elif isinstance(answer, NotFound):
-            self._start(delivery)
-        else:
-            delivery.nak(AGAIN_SECONDS)
-
-    def _take_up(self, delivery: Delivery) -> None:
-        if self._free:
-            self._start(delivery)
-        else:
-            delivery.nak(0.0)
-
-    def _start(self, delivery: Delivery) -> None:
-        fact = delivery.fact
-        entity = fact.entity
-        known = None
-        if fact.n == 1:
-            state = execution.evolve(State(), fact)
-            known = Snapshot(state, 1, fact.seq, codec.chain(fact.subject, fact.envelope, fact.body))
-        self._add(Run(entity, known or Snapshot(State()), delivery=delivery))
-        out, err = self._files.sizes(entity) if fact.n > 1 else (0, 0)
+        self._add(Run(entity, known, delivery=delivery))
+        out, err = self._files.sizes(entity) if known.state.attempt else (0, 0)
         command = execution.Start(
             node=self._home.node,
             boot=self._home.boot,
             log_path=str(self._files.output(entity, "stdout")),
             stdout_offset=out,
             stderr_offset=err,
+            queued=delivery.fact.seq,
         )
         self._log.handle([self._ask(entity, command, known)], lambda outcomes: self._tell(Claimed(outcomes)))
 
     def _add(self, run: Run) -> Run:
         self._runs[run.entity] = run
-        self._busy += 1
+        self._slots.enter()
         return run
 
     def _leave(self, run: Run) -> None:
         """Its command is gone: somebody else can have its place."""
         if not run.left:
             run.left = True
-            self._busy -= 1
-            self._brisk += (time.monotonic() - run.since - self._brisk) / 8
+            self._slots.leave(run.since)
+
+    def _adopt(self, entity: str, snapshot: Snapshot[State]) -> None:
+        self._begin(self._add(Run(entity, snapshot)), adopted=True)
 
     def _ask(self, entity: str, command: execution.AnyCommand, known: Snapshot[State] | None = None) -> Ask:
         return Ask(EXECUTION, entity, command, by=f"node:{self._home.node}", known=known)
@@ -277,7 +197,7 @@ class Executor:
         if outcome.error is None:
             self._let(delivery, ack=True)
             self._begin(run)
-        elif self._owns(run.state) and run.state.started and run.state.started.boot == self._home.boot:
+        elif owns(self._home.node, run.state, self._home.boot):
             # Stored by a claim of ours whose answer never came.
             self._let(delivery, ack=True)
             self._begin(run, adopted=True)
@@ -289,11 +209,6 @@ class Executor:
     def _let(self, delivery: Delivery | None, ack: bool) -> None:
         if delivery is not None:
             delivery.ack() if ack else delivery.nak(AGAIN_SECONDS)
-
-    def _owns(self, state: State) -> bool:
-        return (
-            state.phase == "running" and state.started is not None and state.started.node == self._home.node
-        )
 
     # ---- starting --------------------------------------------------------------------------------------
 
@@ -311,7 +226,7 @@ class Executor:
             self._spawn(run)
 
     def _follow(self, run: Run, adopted: bool) -> None:
-        secrets = self._vault.get(run.entity) or {} if run.state.spec.secrets else {}
+        secrets = self._vault.of(run.entity, run.state.spec) or {}
         self._tailer(Follow(run.entity, run.state, list(secrets.values()), adopted))
 
     def _follow_all(self) -> None:
@@ -359,7 +274,6 @@ class Executor:
     # ---- what the keeper says --------------------------------------------------------------------------
 
     def _hear(self, messages: Sequence[kept.Message]) -> None:
-        before = set(self._strangers)
         for message in messages:
             match message:
                 case kept.Attempts(running=running, ended=ended):
@@ -371,15 +285,15 @@ class Executor:
                     log.error("the keeper refused a request: %s", text)
                 case _:
                     log.debug("the keeper says %s", message)
-        self._inquire(sorted(set(self._strangers) - before))
+        self._adoption.settle()
 
     def _said(self, message: kept.Spawned | kept.End) -> None:
         run = self._runs.get(message.execution)
         if run is None:
-            self._strangers.setdefault(message.execution, []).append(message)
+            self._adoption.stranger(message)
         elif run.state.attempt != message.attempt:
             if run.phase not in ("claiming", "finishing"):
-                self._disown(message)
+                self._adoption.disown(message)
         elif isinstance(message, kept.Spawned):
             if run.pid is None:
                 run.pid = message.pid
@@ -388,55 +302,6 @@ class Executor:
             run.phase, run.exit = "draining", message
             self._leave(run)
             self._tailer(Drain(run.entity))
-
-    def _disown(self, message: kept.Spawned | kept.End) -> None:
-        """An attempt that the log does not know any more, or has given to somebody else."""
-        if isinstance(message, kept.Spawned):
-            self._keeper.kill(message.execution, message.attempt, "lost", 1000)
-        else:
-            self._keeper.forget(message.execution, message.attempt)
-
-    # ---- what this node did before ---------------------------------------------------------------------
-
-    def _ask_owned(self) -> None:
-        query = {
-            "sql": "select id from executions where status = 'running' and node = ?",
-            "params": [self._home.node],
-            "min_seq": self._since,
-            "limit": 100_000,
-            "timeout_ms": 25_000,
-        }
-        body = msgspec.json.encode(query)
-        self._doors.request("query", "sql", body, 30.0, lambda answer: self._tell(Owned(answer)))
-
-    def _owned(self, answer: bytes | HindbrainError) -> None:
-        if isinstance(answer, HindbrainError):
-            log.info("cannot learn yet what this node was running: %s", answer)
-            self._asked = time.monotonic() - 30 + AGAIN_SECONDS
-            return
-        rows: list[list[str]] = msgspec.json.decode(answer)["rows"]
-        self._reconciled = True
-        self._inquire([row[0] for row in rows if row[0] not in self._runs])
-
-    def _inquire(self, entities: Sequence[str]) -> None:
-        if entities:
-            self._log.load(EXECUTION, entities, lambda loaded: self._tell(Inquired(loaded)))
-
-    def _inquired(self, loaded: Loaded) -> None:
-        if loaded.error:
-            log.warning("%s: cannot be read, asking again: %s", loaded.entity, loaded.error)
-            self._unread.append(loaded.entity)
-            return
-        messages = self._strangers.pop(loaded.entity, [])
-        if loaded.entity in self._runs:
-            return
-        if self._owns(loaded.snapshot.state):
-            log.info("%s: attempt %d is taken up again", loaded.entity, loaded.snapshot.state.attempt)
-            run = self._add(Run(loaded.entity, loaded.snapshot))
-            self._begin(run, adopted=True)
-        else:
-            for message in messages:
-                self._disown(message)
 
     # ---- ending ----------------------------------------------------------------------------------------
 
@@ -452,16 +317,27 @@ class Executor:
         run = self._runs.get(entity)
         if run is None or run.phase != "draining":
             return
+        end = self._with_outputs(run, end)
         if run.finish is None:
             run.finish = verdict(run, end)
         elif isinstance(run.finish, execution.Finish):
             run.finish = msgspec.structs.replace(run.finish, end=end)
         self._store_end(run)
 
+    def _with_outputs(self, run: Run, end: End) -> End:
+        """A step of a plan may have left something for others."""
+        spec = run.state.spec
+        if spec.plan_id is None:
+            return end
+        mask = Mask(list((self._vault.of(run.entity, spec) or {}).values()))
+        found, note = outputs.read(self._files.outputs(run.entity, run.state.attempt), mask)
+        return msgspec.structs.replace(end, outputs=found, note=note)
+
     def _store_end(self, run: Run) -> None:
         if run.finish is not None:
             run.phase = "finishing"
-            asks = [self._ask(run.entity, run.finish)]
+            finish = msgspec.structs.replace(run.finish, now_ms=milliseconds(), jitter=random.random())  # noqa: S311 -- no secret
+            asks = [self._ask(run.entity, finish)]
             self._log.handle(asks, lambda outcomes: self._tell(Finished(outcomes)))
 
     def _finished(self, outcome: Outcome) -> None:
@@ -478,7 +354,7 @@ class Executor:
         run.snapshot = outcome.snapshot
         del self._runs[run.entity]
         self._tailer(Over(run.entity, run.state, run.pid, run.made))
-        if run.state.spec.secrets:
+        if run.state.spec.secrets and (run.state.phase == "over" or run.state.taken_by != self._home.node):
             self._vault.drop(run.entity)
         self._keeper.forget(run.entity, attempt)
         self._announce(run)
@@ -503,7 +379,7 @@ class Executor:
         if isinstance(fact.event, execution.CancelRequested):
             run.snapshot = Snapshot(execution.evolve(run.state, fact), fact.n, fact.seq)
             self._kill(run.entity, "cancelled")
-        elif isinstance(fact.event, execution.TERMINAL) and run.phase == "running":
+        elif isinstance(fact.event, (*execution.TERMINAL, execution.AttemptLost)) and run.phase == "running":
             log.warning("%s was ended by somebody else: stopping it", fact.entity)
             self._kill(run.entity, "lost")
 

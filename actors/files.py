@@ -40,6 +40,10 @@ class Files:
         """Where `hindbrain progress` leaves its lines."""
         return self.data / "run" / f"{entity}.progress"
 
+    def outputs(self, entity: str, attempt: int) -> Path:
+        """Where a step of a plan writes what later steps need."""
+        return self.data / "run" / f"{entity}.{attempt}.outputs"
+
     def work(self, entity: str) -> Path:
         """A fresh working directory."""
         return self.data / "work" / entity

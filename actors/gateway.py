@@ -1,16 +1,19 @@
 """The gateway takes what comes in through the doors, and answers once the facts are stored."""
 
-import heapq
 import logging
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from actors import admission, reading
+from actors.again import Again
 from actors.files import Files
+from actors.home import Home as Home
+from actors.home import milliseconds as milliseconds
+from actors.patience import Waiting, Waits
+from actors.submitting import Stored, Submitting, wished, with_key
 from actors.vault import Vault
 from events import codec, execution, ids, service, view
 from events.errors import (
@@ -22,24 +25,14 @@ from events.errors import (
     Validation,
 )
 from events.execution import EXECUTION, State
-from events.ports import Ask, Call, Loaded, Log, Outcome, Outlet, Peers, Snapshot
+from events.message import Message
+from events.ports import Ask, Call, Chunk, Loaded, Log, Outcome, Outlet, Peers
+from events.spec import Spec, Submit
 
 log = logging.getLogger(__name__)
 
 WAIT_MAX_MS = 600_000
 PEER_SECONDS = 5.0
-LOOK_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """What the actors of a node know about it."""
-
-    node: str
-    boot: str
-    monitor_url: str
-    default_timeout_ms: int | None = None
-    fault_switch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +66,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Something about a request goes on, in the gateway's thread; what it raises is the answer."""
+
+    call: Call
+    act: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """Another node answered a question that belonged to it."""
 
@@ -80,24 +81,18 @@ class Fetched:
     answer: bytes | HindbrainError
 
 
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """Somebody who waits for an end; answered once, however often it is looked up."""
+class Whose(Message):
+    """Of which execution another node needs the secrets."""
 
-    call: Call
-    entity: str
-    deadline: float
-    over: bool = False
-
-
-def milliseconds() -> int:
-    """Now, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+    execution_id: str
+    plan_id: str | None = None
+    step: str | None = None
+    names: list[str] = []
 
 
 _DECODERS = {(verb.kind, verb.name): msgspec.json.Decoder(verb.request) for verb in service.VERBS}
 
-_NAMED = msgspec.json.Decoder(service.Named)
+_WHOSE = msgspec.json.Decoder(Whose)
 
 
 class Gateway:
@@ -116,14 +111,14 @@ class Gateway:
         tell: Callable[[Any], None],
         local: "dict[tuple[str, str], Callable[[Any, Call], None]]",
         refused: Callable[[str, Callable[[HindbrainError | None], None]], None],
+        again: Again,
     ) -> None:
         self._home, self._log, self._outlet, self._peers = home, journal, outlet, peers
         self._files, self._vault, self._tell, self._refused = files, vault, tell, refused
         self._local = local
         """Verbs that a function of this node answers by itself."""
-        self._waiting: dict[str, list[Waiting]] = {}
-        self._looked = time.monotonic()
-        self._deadlines: list[tuple[float, int, Waiting]] = []
+        self._submitting, self._again = Submitting(home, vault), again
+        self._waits = Waits()
 
     # ---- the mailbox ---------------------------------------------------------------------------------
 
@@ -141,8 +136,10 @@ class Gateway:
                     call, ask = calls[each.entity].pop()
                     self._guard(call, self._show, call, ask, each)
             case Ended(entities):
-                for entity in list(self._waiting) if entities is None else entities:
-                    self._look(self._waiting.get(entity, ()))
+                self._vault.forget(entities or ())
+                self._look(self._waits.of(entities))
+            case Turn(call, act):
+                self._guard(call, act)
             case Fetched(call, answer):
                 self._pass_on(call, answer)
             case _:
@@ -150,15 +147,7 @@ class Gateway:
 
     def tick(self) -> None:
         """Answer those whose time is up."""
-        now = time.monotonic()
-        late: list[Waiting] = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            late.append(heapq.heappop(self._deadlines)[2])
-        if now - self._looked > LOOK_SECONDS:
-            # Who waits is woken by a fact; should one ever go astray, this is how long it takes.
-            self._looked = now
-            late = [each for waiting in self._waiting.values() for each in waiting]
-        self._look(late)
+        self._look(self._waits.due())
 
     def _guard(self, call: Call, act: Callable[..., None], *args: Any) -> None:
         """One bad request must not stop the others: whatever goes wrong is that one's answer."""
@@ -186,7 +175,7 @@ class Gateway:
             self._peer(call, reads)
             return
         if (call.kind, call.verb) == ("execution", "submit"):
-            asks.append(self._submission(call, admission.read(call.body)))
+            asks.append(self._submission(call, with_key(admission.read(call.body), call)))
             return
         decoder = _DECODERS.get((call.kind, call.verb))
         if decoder is None:
@@ -209,9 +198,16 @@ class Gateway:
                 reads.append((ids.derived("execution", key), call, ask))
             case service.Wait(timeout_ms=timeout) if not 0 <= timeout <= WAIT_MAX_MS:
                 raise Validation(f"timeout_ms must be between 0 and {WAIT_MAX_MS}", field="timeout_ms")
-            case service.Wait():
-                waiting = self._wait(call, ask)
+            case service.Wait(timeout_ms=timeout):
+                waiting = self._waits.add(call, _named(ask.execution_id), timeout / 1000)
                 reads.append((waiting.entity, call, waiting))
+            case (
+                service.Retry(execution_id=None, where=None)
+                | service.Retry(execution_id=str(), where=service.Where())
+            ):
+                raise Validation("give execution_id or where, and not both", field="execution_id")
+            case service.Retry(execution_id=None):
+                self._again.retry(ask, call)
             case service.Logs():
                 reading.check(ask)
                 reads.append((_named(ask.execution_id), call, ask))
@@ -225,8 +221,10 @@ class Gateway:
     def _peer(self, call: Call, reads: list[tuple[str, Call, Any]]) -> None:
         """Another node asks: for secrets of what this one took, or for output that lies here."""
         if call.verb == "secrets":
-            entity = _named(admission.parse(_NAMED, call.body).execution_id)
-            values = self._vault.get(entity)
+            whose = admission.parse(_WHOSE, call.body)
+            entity = _named(whose.execution_id)
+            needs = Spec(secrets=dict.fromkeys(whose.names, ""), plan_id=whose.plan_id, step=whose.step)
+            values = self._vault.of(entity, needs)
             if values is None:
                 raise NotFound(f"there are no secrets of {entity} here", execution_id=entity)
             call.answer(msgspec.json.encode(values))
@@ -242,36 +240,18 @@ class Gateway:
             entities = [entity for entity, _, _ in reads]
             self._log.load(EXECUTION, entities, lambda loaded: self._tell(Read(loaded, calls)))
 
-    def _submission(self, call: Call, ask: admission.spec.Submit, retry_of: str | None = None) -> Ask:
-        if ask.idempotency_key is None and call.key:
-            ask = msgspec.structs.replace(ask, idempotency_key=call.key)
-        admitted = admission.admit(ask, self._vault, self._home.default_timeout_ms)
-        key = ask.idempotency_key
-        entity = ids.fresh("execution", milliseconds()) if key is None else ids.derived("execution", key)
-        kept = bool(admitted.secrets) and self._vault.put(entity, admitted.secrets)
-        command = execution.Submit(
-            spec=admitted.spec, digest=admitted.digest, taken_by=self._home.node, retry_of=retry_of
-        )
-        return self._ask(call, _Stored(kept, retry_of), entity, command, new=True)
+    def _submission(self, call: Call, wish: Submit, retry_of: str | None = None) -> Ask:
+        ask, stored = self._submitting.submission(call, wish, retry_of)
+        return replace(ask, tag=(call, stored))
 
-    def _ask(
-        self, call: Call, ask: Any, entity: str, command: execution.AnyCommand, new: bool = False
-    ) -> Ask:
-        return Ask(
-            EXECUTION,
-            entity,
-            command,
-            by=call.by,
-            trace=call.trace,
-            known=Snapshot(State()) if new else None,
-            tag=(call, ask),
-        )
+    def _ask(self, call: Call, ask: Any, entity: str, command: execution.AnyCommand) -> Ask:
+        return Ask(EXECUTION, entity, command, by=call.by, trace=call.trace, tag=(call, ask))
 
     # ---- what the log says -----------------------------------------------------------------------------
 
     def _decided(self, call: Call, ask: Any, outcome: Outcome) -> None:
         entity, state = outcome.ask.entity, outcome.snapshot.state
-        if isinstance(ask, _Stored):
+        if isinstance(ask, Stored):
             self._stored(call, ask, outcome)
             return
         if outcome.error:
@@ -281,29 +261,33 @@ class Gateway:
         changed = bool(outcome.facts)
         if changed and state.phase == "over":
             self._vault.drop(entity)
+            self._close(entity, state)
         answer = service.Stopped(
             execution_id=entity, status=state.status, changed=changed, seq=outcome.snapshot.seq
         )
         call.answer(codec.encode(answer))
 
-    def _stored(self, call: Call, ask: "_Stored", outcome: Outcome) -> None:
+    def _close(self, entity: str, state: State) -> None:
+        """It was stopped between two attempts: nobody else will say that its output is complete."""
+        if state.started is not None and state.end is not None:
+            end, stamp = state.end.end, codec.stamp(milliseconds())
+            sizes = {"stdout": end.stdout_bytes, "stderr": end.stderr_bytes}
+            n = state.attempt
+            ends = [Chunk(entity, each, size, n, stamp, b"", end=True) for each, size in sizes.items()]
+            self._outlet.output(ends, _hoped)
+
+    def _stored(self, call: Call, ask: Stored, outcome: Outcome) -> None:
         entity, state = outcome.ask.entity, outcome.snapshot.state
-        if outcome.error:
-            sure = not isinstance(outcome.error, Unavailable) and outcome.error.status < 500
-            if ask.kept and sure:
-                self._vault.drop(entity)
-            outcome.error.details.setdefault("execution_id", entity)
-            raise outcome.error
+        if error := self._submitting.settle(ask, outcome):
+            raise error
         if outcome.facts:
             self._announce(entity, state)
-        elif ask.kept and state.phase == "over":
-            self._vault.drop(entity)
         call.answer(
             codec.encode(
                 service.Accepted(
                     execution_id=entity,
                     status=state.status,
-                    message=service.MESSAGE,
+                    message=view.accepted(state),
                     monitor_url=f"{self._home.monitor_url}/executions/{entity}",
                     seq=outcome.facts[0].seq if outcome.facts else outcome.snapshot.seq,
                     duplicate=not outcome.facts,
@@ -315,11 +299,15 @@ class Gateway:
     def _announce(self, entity: str, state: State) -> None:
         self._outlet.progress("execution", entity, view.announcement(entity, state, milliseconds()))
 
+    def _look(self, waiting: Sequence[Waiting]) -> None:
+        self._read([(each.entity, each.call, each) for each in waiting])
+
     # ---- what was read -----------------------------------------------------------------------------------
 
     def _show(self, call: Call, ask: Any, loaded: Loaded) -> None:
         if isinstance(ask, Waiting):
-            self._waited(ask, loaded)
+            if self._waits.done(ask, loaded):
+                self._show(ask.call, service.Wait(execution_id=ask.entity), loaded)
             return
         entity, state = loaded.entity, loaded.snapshot.state
         if loaded.error:
@@ -386,52 +374,9 @@ class Gateway:
             call.refuse(answer)
 
     def _retry(self, call: Call, ask: service.Retry, entity: str, state: State) -> None:
-        if state.phase != "over":
-            raise NotOver(f"{entity} is {state.status}: only what is over can be run again")
-        missing = sorted(set(state.spec.secrets) - set(ask.secrets))
-        if missing:
-            raise Validation(
-                f"its secrets are gone since its end: give {', '.join(missing)} again in secrets",
-                field="secrets",
-            )
-        names = set(admission.spec.Submit.__struct_fields__) & set(admission.spec.Spec.__struct_fields__)
-        again: dict[str, Any] = {name: getattr(state.spec, name) for name in names}
-        again |= {"secrets": ask.secrets, "labels": list(state.spec.labels)}
-        again["idempotency_key"] = ask.idempotency_key
-        wish = admission.spec.Submit(**again)
+        wish = wished(entity, state, ask.secrets, ask.idempotency_key)
         stored = self._submission(call, wish, retry_of=entity)
         self._log.handle([stored], lambda outcomes: self._tell(Decided(outcomes)))
-
-    # ---- waiting -----------------------------------------------------------------------------------------
-
-    def _wait(self, call: Call, ask: service.Wait) -> Waiting:
-        """Note who waits before the execution is looked up, so that an end in between is not missed."""
-        waiting = Waiting(call, _named(ask.execution_id), time.monotonic() + ask.timeout_ms / 1000)
-        self._waiting.setdefault(waiting.entity, []).append(waiting)
-        heapq.heappush(self._deadlines, (waiting.deadline, id(waiting), waiting))
-        return waiting
-
-    def _look(self, waiting: Sequence[Waiting]) -> None:
-        self._read([(each.entity, each.call, each) for each in waiting if not each.over])
-
-    def _waited(self, waiting: Waiting, loaded: Loaded) -> None:
-        state = loaded.snapshot.state
-        late = time.monotonic() >= waiting.deadline
-        if waiting.over or not (late or loaded.error or loaded.snapshot.n == 0 or state.phase == "over"):
-            return
-        waiting.over = True
-        left = [each for each in self._waiting.pop(waiting.entity, []) if each is not waiting]
-        if left:
-            self._waiting[waiting.entity] = left
-        self._show(waiting.call, service.Wait(execution_id=waiting.entity), loaded)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """What a submission has to remember: whether it put secrets aside."""
-
-    kept: bool
-    retry_of: str | None
 
 
 def _named(entity: str | None) -> str:
@@ -442,3 +387,8 @@ def _named(entity: str | None) -> str:
 
 def _unknown(entity: str) -> NotFound:
     return NotFound(f"Execution not found: {entity}", execution_id=entity)
+
+
+def _hoped(sure: bool) -> None:
+    if not sure:
+        log.info("the end of a stream may not have been said; its end stands in the log")

@@ -55,7 +55,8 @@ TABLE = (
     Language("perl", ("perl",), ".pl", ("-e", "{}"), aliases=("pl",)),
     Language("ruby", ("ruby",), ".rb", ("-e", "{}"), aliases=("rb",)),
     Language("php", ("php",), ".php", ("-r", "{}"), opening="<?php "),
-    Language("lua", ("lua", "lua5.4", "lua5.3", "luajit"), ".lua", ("-e", "{}"), version=("-v",)),
+    # `lua -e CODE` takes code that begins with a dash (a comment does) for another option.
+    Language("lua", ("lua", "lua5.4", "lua5.3", "luajit"), ".lua", ("-e{}",), version=("-v",)),
     Language("awk", ("awk", "gawk", "mawk"), ".awk", ("--", "{}"), ("-f", "{}"), version=()),
     Language(
         "tcl",

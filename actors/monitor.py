@@ -5,6 +5,7 @@ Samples are telemetry: limited and lossy.  Only changes are facts.
 
 import logging
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from actors.gateway import Home
+from actors.home import Home, milliseconds
 from events import codec, execution, finding, ids
 from events.errors import HindbrainError
 from events.execution import EXECUTION
@@ -192,7 +193,12 @@ class Monitor:
             Ask(
                 EXECUTION,
                 entity,
-                execution.Lose(attempt=attempt, reason=f"node {node} went away"),
+                execution.Lose(
+                    attempt=attempt,
+                    reason=f"node {node} went away",
+                    now_ms=milliseconds(),
+                    jitter=random.random(),  # noqa: S311 -- no secret
+                ),
                 by=f"node:{self._home.node}",
             )
             for entity, attempt, node in rows

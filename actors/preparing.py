@@ -36,7 +36,7 @@ def signal_name(number: int) -> str:
 def prepare(entity: str, state: State, files: Files, vault: Vault) -> tuple[kept.Spawn, list[Path]]:
     """Make the request for the keeper, and say which files were made for it."""
     spec, made = state.spec, list[Path]()
-    secrets = vault.get(entity) if spec.secrets else {}
+    secrets = vault.of(entity, spec)
     if secrets is None:
         raise Unavailable("the values of its secrets are not on this node any more")
     folder = files.work(entity) if spec.working_dir is None else Path(spec.working_dir)
@@ -47,12 +47,19 @@ def prepare(entity: str, state: State, files: Files, vault: Vault) -> tuple[kept
         outputs = {stream: files.raw(entity, stream) for stream in outputs}
         made += outputs.values()
     stdin = _stdin(entity, spec, files, made)
+    env = _environment(entity, spec, files, secrets)
+    if spec.plan_id is not None:
+        path = files.outputs(entity, state.attempt)
+        # Not emptied: the command may be running already.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        env["HINDBRAIN_OUTPUT"] = str(path)
+        made.append(path)
     limits = spec.limits
     request = kept.Spawn(
         execution=entity,
         attempt=state.attempt,
         argv=_arguments(entity, spec, files, made, folder),
-        env=_environment(entity, spec, files, secrets),
+        env=env,
         cwd=str(folder),
         stdin=stdin,
         stdout=str(outputs["stdout"]),

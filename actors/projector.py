@@ -11,9 +11,10 @@ import msgspec
 
 from actors import admission
 from events import codec, service
+from events.asks import why as whys
 from events.errors import HindbrainError, Internal, Timeout, Validation
-from events.execution import Status
 from events.ports import Call
+from events.standing import Status
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,14 @@ class Shelf(Protocol):
         """A page of executions."""
         ...
 
+    def why(self, kind: str, entity: str) -> whys.Explained:
+        """Why something stands where it stands."""
+        ...
+
+    def background(self) -> whys.Background:
+        """What goes on now."""
+        ...
+
     def verify(self) -> service.Verified:
         """Compare the tables with their copy of the log."""
         ...
@@ -157,6 +166,11 @@ class Librarian:
             return self._shelf.list(page)
         if call.verb == "verify":
             return self._shelf.verify()
+        if call.verb == "why":
+            return self._why(admission.parse(_WHY, call.body))
+        if call.verb == "status":
+            self._reach(admission.parse(_STATUS, call.body).min_seq)
+            return self._shelf.background()
         query = admission.parse(_SQL, call.body)
         if not 1 <= query.timeout_ms <= 60_000:
             raise Validation("timeout_ms must be between 1 and 60000", field="timeout_ms")
@@ -164,11 +178,27 @@ class Librarian:
             self._progress.wait(query.min_seq, query.timeout_ms / 1000)
         return self._shelf.ask(query)
 
+    def _why(self, ask: whys.Why) -> whys.Explained:
+        given = {"execution": ask.execution_id, "plan": ask.plan_id, "schedule": ask.schedule_id}
+        named = [(kind, entity) for kind, entity in given.items() if entity is not None]
+        if len(named) != 1:
+            raise Validation("give one of execution_id, plan_id and schedule_id", field="execution_id")
+        self._reach(ask.min_seq)
+        return self._shelf.why(*named[0])
+
+    def _reach(self, seq: int | None) -> None:
+        if seq is not None:
+            self._progress.wait(seq, WAIT_SECONDS)
+
 
 STATUSES = tuple(status for status in get_args(Status) if status)
 _NOTHING = msgspec.json.Decoder(service.Nothing)
 _LIST = msgspec.json.Decoder(service.List)
 _SQL = msgspec.json.Decoder(service.Sql)
+_WHY = msgspec.json.Decoder(whys.Why)
+_STATUS = msgspec.json.Decoder(whys.Status)
+WAIT_SECONDS = 5.0
+"""So long the tables may take to know what a question wants them to know."""
 
 
 class Desk:

@@ -75,7 +75,10 @@ class Reconnected:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """The end of the execution is stored: close its streams, and remove what only a running one needs."""
+    """The end of an attempt is stored: remove what only a running one needs.
+
+    With the end of the execution, when no attempt follows, its streams are closed too.
+    """
 
     entity: str
     state: State
@@ -125,6 +128,8 @@ class Tail:
     doubts: dict[str, float] = field(default_factory=dict[str, float])
     """The streams of which nobody knows how much is stored, and when to ask again."""
     draining: bool = False
+    over: bool = False
+    """Nothing follows, so its streams may be closed."""
     flooded: bool = False
     output_at: str | None = None
     last: str = "stdout"

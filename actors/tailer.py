@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from actors import history
 from actors.files import STREAMS, Files
+from actors.history import History, Learned
 from actors.tail import (
     FAST,
     SLOW,
@@ -41,6 +43,8 @@ WINDOW = 4 * 1024 * 1024
 """Bytes of one execution that may be under way to the bus."""
 TURN = 16
 """Pieces of one execution that are read before another one has its turn."""
+GUESSED = 1.0
+"""Seconds between two messages about a command of which only its history tells how far it is."""
 SHOWN = 0.1
 """Seconds between two progress messages of one execution: at most ten a second."""
 ENDED_SECONDS, ENDED_MAX = 60.0, 1000
@@ -61,9 +65,10 @@ class Tailer:
         journal: Log,
         tell: Callable[[Any], None],
         executor: Callable[[Any], None],
+        history: History,
     ) -> None:
         self._files, self._outlet, self._log = files, outlet, journal
-        self._tell, self._executor = tell, executor
+        self._tell, self._executor, self._history = tell, executor, history
         self._tails: dict[str, Tail] = {}
         self._ended: dict[str, tuple[float, Tail]] = {}
         """What was over lately: its output may have to be sent again."""
@@ -89,6 +94,8 @@ class Tailer:
                 self._reconnected()
             case Note(entity, state, pid):
                 self._write_meta(entity, state, pid)
+            case Learned():
+                self._history.learned(message)
             case _:
                 raise TypeError(f"the tailer has no use for a {type(message).__name__}")
 
@@ -131,6 +138,7 @@ class Tailer:
             )
             for stream in STREAMS
         }
+        self._ended.pop(entity, None)
         tail = self._tails[entity] = Tail(state, tracks, Mask(message.secrets))
         if message.adopted or state.attempt > 1:
             self._look_up(entity, tail)
@@ -278,13 +286,16 @@ class Tailer:
             self._outlet.output(ends, _hoped)
         elif tail is not None:
             tail.close()
+            tail.over = state.end is not None
             self._ended[entity] = (time.monotonic(), tail)
             self._close(entity, tail)
             while len(self._ended) > ENDED_MAX:
                 self._ended.pop(next(iter(self._ended)))
 
     def _close(self, entity: str, tail: Tail) -> None:
-        """Send the markers that close its streams; in doubt, look what is there."""
+        """Send the markers that close its streams unless an attempt follows; in doubt, look what is there."""
+        if not tail.over:
+            return
 
         def done(sure: bool) -> None:
             if not sure:
@@ -325,19 +336,27 @@ class Tailer:
         runs for a day leaves hundreds of facts and not tens of thousands.
         """
         tail.hear(entity, self._files.progress(entity))
-        progress, sizes = tail.progress, tail.sizes
-        seen = (progress, tail.pid, *sizes.values())
-        if seen != tail.shown and moment - tail.shown_at >= SHOWN and (progress or any(sizes.values())):
+        progress, sizes, age = tail.progress, tail.sizes, moment - tail.began
+        guess = None
+        if progress is None and age >= history.FROM_SECONDS and not tail.draining:
+            ran = (now() - codec.millis(tail.state.started_at or codec.stamp(now()))) / 1000
+            guess = self._history.guess(tail.state.spec, ran, sum(sizes.values()))
+        report = tail.report()
+        if guess is not None:
+            report = msgspec.structs.replace(report, progress=history.progress(guess))
+        seen = (report.progress and report.progress.fraction, progress, tail.pid, *sizes.values())
+        fresh = seen != tail.shown and moment - tail.shown_at >= SHOWN and (progress or any(sizes.values()))
+        if fresh or (guess is not None and moment - tail.shown_at >= GUESSED):
             tail.shown, tail.shown_at = seen, moment
-            said = execution.Progressed(**msgspec.structs.asdict(tail.report()))
-            shown = msgspec.structs.replace(tail.state, report=said)
-            self._outlet.progress("execution", entity, view.announcement(entity, shown, now()))
-        age = moment - tail.began
+            said = execution.Progressed(**msgspec.structs.asdict(report))
+            state = msgspec.structs.replace(tail.state, report=said)
+            told = view.announcement(entity, state, now())
+            self._outlet.progress("execution", entity, history.shown(told, guess) if guess else told)
         late = moment - tail.noted_at >= max(1.0, age / 60)
         if age >= 1 and late and seen != tail.noted and not tail.draining:
             tail.noted, tail.noted_at = seen, moment
             by = f"node:{tail.state.started.node if tail.state.started else ''}"
-            self._log.handle([Ask(EXECUTION, entity, tail.report(), by=by)], _unheard)
+            self._log.handle([Ask(EXECUTION, entity, report, by=by)], _unheard)
 
 
 def _hoped(sure: bool) -> None:

@@ -9,10 +9,11 @@ import hmac
 import json
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from events.ids import TOKEN
-from events.spec import SECRET_NAME
+from events.spec import SECRET_NAME, Spec
 
 MASKED_FROM = 4
 """Values of fewer characters are not masked in output: they would blank out half of it and hide nothing."""
@@ -31,6 +32,8 @@ class Vault:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._key = self._load_key()
+        self._names = set(self.kept())
+        """Of what there are secrets here, so that nobody has to look for what is not."""
 
     def _load_key(self) -> bytes:
         path = self._folder / "key"
@@ -57,6 +60,7 @@ class Vault:
                 os.fsync(file.fileno())
         except FileExistsError:
             return False
+        self._names.add(entity)
         return True
 
     def get(self, entity: str) -> dict[str, str] | None:
@@ -66,9 +70,30 @@ class Vault:
         except FileNotFoundError:
             return None
 
+    def of(self, entity: str, spec: Spec) -> dict[str, str] | None:
+        """What an execution needs: from its own file, or as a step from that of its plan.
+
+        There a value stands under `<step>/<name>`, or under its name when all steps share it.
+        """
+        if not spec.secrets:
+            return {}
+        own = self.get(entity)
+        if own is not None or spec.plan_id is None:
+            return own
+        shared = self.get(spec.plan_id) or {}
+        found = {name: shared.get(f"{spec.step}/{name}", shared.get(name)) for name in spec.secrets}
+        whole = {name: value for name, value in found.items() if value is not None}
+        return whole if len(whole) == len(found) else None
+
     def drop(self, entity: str) -> None:
         """Forget them."""
         self._path(entity).unlink(missing_ok=True)
+        self._names.discard(entity)
+
+    def forget(self, entities: Iterable[str]) -> None:
+        """Drop what there is of these."""
+        for entity in self._names.intersection(entities):
+            self.drop(entity)
 
     def kept(self) -> list[str]:
         """Of which executions there are secrets."""

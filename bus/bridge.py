@@ -281,8 +281,8 @@ class Bridge(Loop):
             # buffers (one that reconnects by itself sends that later, long after the callers gave up).
             allow_reconnect=False,
             max_reconnect_attempts=1,
-            reconnect_time_wait=0.01,  # type: ignore[arg-type]  given to asyncio.sleep
-            connect_timeout=CONNECT_SECONDS,  # type: ignore[arg-type]  given to asyncio.wait_for
+            reconnect_time_wait=0.01,  # type: ignore[arg-type] -- given to asyncio.sleep
+            connect_timeout=CONNECT_SECONDS,  # type: ignore[arg-type] -- given to asyncio.wait_for
             ping_interval=5,
             max_outstanding_pings=2,
             pending_size=8 * 1024 * 1024,

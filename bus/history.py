@@ -32,6 +32,8 @@ MANY = 1024
 PAGE = 500
 """Events of a long-lived entity that are read at once."""
 REPLY_SECONDS = 3.0
+CARRIED = "carried"
+"""An event of this name says all that its entity is, so that a long one is read from there on."""
 _GET = f"$JS.API.DIRECT.GET.{EVENTS}"
 
 
@@ -58,6 +60,12 @@ class Record(NamedTuple):
         if len(tokens) < 6 or not tokens[4].isdecimal():
             raise Internal(f"not an event: {self.subject}", seq=self.seq)
         return int(tokens[4])
+
+    @property
+    def event(self) -> str:
+        """The token of the event; empty when it is none."""
+        tokens = self.subject.split(".", 6)
+        return tokens[5] if len(tokens) > 5 else ""
 
     @property
     def foreign(self) -> str | None:
@@ -131,7 +139,8 @@ class _Get:
 def rebuild(decider: Decider[Any], records: Sequence[Record], asked: float) -> tuple[Head, list[Fact]]:
     """Fold a whole entity; `Damaged` when one of its events is missing, `Internal` when one is unreadable."""
     facts = [record.fact() for record in records]
-    for n, fact in enumerate(facts, 1):
+    first = facts[0].n if facts and facts[0].name == CARRIED else 1
+    for n, fact in enumerate(facts, first):
         if fact.n != n:
             raise Damaged(
                 f"event {n} of {fact.kind} {fact.entity} is missing", entity=fact.entity, seq=fact.seq
@@ -264,7 +273,19 @@ class History:
         def measured(answer: Got) -> None:
             if answer.error is not None or not answer.records:
                 done(answer)
-            else:
-                page(answer.asked, answer.records[0].n)
+                return
+            asked, last = answer.asked, answer.records[0].n
+
+            def ended(answer: Got) -> None:
+                carried = [at for at, each in enumerate(answer.records) if each.event == CARRIED]
+                if answer.error is not None:
+                    done(answer)
+                elif carried:
+                    done(Got(answer.records[carried[-1] :], asked))
+                else:
+                    page(asked, last)
+
+            tail = [f"{root}{n}.>" for n in range(max(1, last - PAGE + 1), last + 1)]
+            self._get({"multi_last": tail, "batch": MANY}, deadline, ended)
 
         self.last(key, deadline, measured)

@@ -167,7 +167,8 @@ class Scribe:
         for n, event in enumerate(events, snapshot.n + 1):
             if isinstance(event, Queued):
                 spec = event.spec or state.spec
-                subject = subjects.event(kind, entity, n, subjects.QUEUED, spec.module, spec.priority)
+                level = event.priority or spec.priority
+                subject = subjects.event(kind, entity, n, subjects.QUEUED, spec.module, level)
             else:
                 subject = f"{root}{n}.{name(type(event))}"
             envelope = Envelope(

@@ -7,8 +7,10 @@ the offset and begun there again; so readers may see a piece twice, but never a 
 import asyncio
 import json
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
@@ -94,6 +96,11 @@ class Outlet:
         """Up to which byte the stored output reaches; 0 when there is none, None when nobody can say now."""
         subject = _subject(execution, stream)
         self._bridge.post(lambda: self._tasks.spawn(self._look(subject, done)))
+
+    def restore(self, execution: str, stream: str, path: Path, done: Callable[[bool], None]) -> None:
+        """Bring a file up to what is stored of an output; `done(False)` when that cannot be done now."""
+        subject = _subject(execution, stream)
+        self._bridge.post(lambda: self._tasks.spawn(self._fill(subject, path, done)))
 
     def progress(self, kind: str, entity: str, message: dict[str, Any]) -> None:
         """Tell whoever listens; lossy."""
@@ -193,6 +200,39 @@ class Outlet:
         if reached is not None:
             reached = min(reached, self._holes.get(subject, reached))
         done(reached)
+
+    async def _fill(self, subject: str, path: Path, done: Callable[[bool], None]) -> None:
+        good = False
+        try:
+            await self._bridge.ready()
+            await fill(self._bridge, subject, path)
+            good = True
+        except (HindbrainError, OSError) as error:
+            log.info("the stored output of %s cannot be brought here now: %s", subject, error)
+        done(good)
+
+
+async def fill(bridge: Bridge, subject: str, path: Path) -> None:
+    """Append to a file what is stored beyond its end; what is not stored any more stays a gap of zeros."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size, seq = os.fstat(fd).st_size, 1
+        while True:
+            ask = json.dumps({"seq": seq, "next_by_subj": subject}).encode()
+            message = await bridge.request(f"$JS.API.DIRECT.GET.{streams.OUTPUT}", ask)
+            headers = message.headers or {}
+            if headers.get("Status") == "404":
+                return
+            if headers.get("Status") is not None:
+                raise Unavailable(f"{subject} cannot be read: {headers.get('Description', '')}")
+            seq, offset = int(headers["Nats-Sequence"]) + 1, int(headers.get(OFFSET, "0"))
+            end = offset + len(message.data)
+            if end > size:
+                begin = max(offset, size)
+                os.pwrite(fd, message.data[begin - offset :], begin)
+                size = end
+    finally:
+        os.close(fd)
 
 
 async def reach(bridge: Bridge, subject: str) -> int:

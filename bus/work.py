@@ -45,8 +45,10 @@ _ACKS_PENDING = 100_000
 class _Level:
     """One priority: a consumer, and what we know about it."""
 
-    def __init__(self, module: str, priority: str) -> None:
+    def __init__(self, module: str, priority: str, rank: int) -> None:
         self.priority = priority
+        self.rank = rank
+        """0 is most urgent."""
         self.name = f"work-{module}-{priority}"
         self.filter = subjects.queue(module, priority)
         self.hot = True
@@ -96,12 +98,14 @@ class Work:
         self._listener = listener
         self._since = since
         self._ack_seconds = ack_seconds
-        self._levels = {level.name: level for level in (_Level(module, each) for each in PRIORITIES)}
+        self._levels = {level.name: level for level in _made(module)}
         self._answers = Answers(bridge)
         self._inbox = f"{bridge.prefix}.{secrets.token_hex(8)}"
         self._serial = 0
         self._subscription: Subscription | None = None
         self._free = 0
+        self._more = [0] * len(PRIORITIES)
+        """How many of each priority could be taken beyond that, in place of less urgent ones."""
         self._sweep: _Sweep | None = None
         self._lost: asyncio.TimerHandle | None = None
         self._lot: list[Delivery] = []
@@ -117,12 +121,14 @@ class Work:
         """Take nothing more; what was offered and not answered is offered to others after 5 s."""
         self._bridge.call(self._end(), START_SECONDS)
 
-    def want(self, free: int) -> None:
+    def want(self, free: int, more: Sequence[int] = ()) -> None:
         """Say how many executions could be taken now, in total.
 
-        An offer that crosses with this call may be one too many: give it back with `nak(0)`.
+        `more` says how many further ones of each priority, most urgent first, could take the place of what
+        was offered before.  An offer that crosses with this call may be one too many: give it back with
+        `nak(0)`.
         """
-        self._bridge.post(lambda: self._set(free))
+        self._bridge.post(lambda: self._set(free, more))
 
     # In the loop
 
@@ -141,7 +147,7 @@ class Work:
         if not self._running:
             return
         self._running = False
-        self._free = 0
+        self._free, self._more = 0, [0] * len(PRIORITIES)
         self._bridge.on_reconnect.remove(self._doubt)
         await end(self._mending, self._floors)
         self._mending = self._floors = None
@@ -149,20 +155,25 @@ class Work:
         if self._subscription is not None:
             await self._bridge.unsubscribe(self._subscription)
 
-    def _set(self, free: int) -> None:
+    def _set(self, free: int, more: Sequence[int]) -> None:
+        # Where there is less than nothing free, so many of those that could take a place may not.
         self._free = max(0, free)
+        self._more = [max(0, each + min(0, free)) for each in more] or [0] * len(PRIORITIES)
         self._step()
+
+    def _room(self, level: _Level) -> int:
+        return self._free + self._more[level.rank]
 
     def _step(self) -> None:
         """Ask the most urgent level that may have something, one at a time."""
-        if not self._running or self._sweep is not None or self._mending is not None or self._free <= 0:
+        if not self._running or self._sweep is not None or self._mending is not None:
             return
         if not self._bridge.connected:
             return
-        level = next((level for level in self._levels.values() if level.hot), None)
+        level = next((level for level in self._levels.values() if level.hot and self._room(level) > 0), None)
         if level is None:
             return
-        batch = min(self._free, LARGEST)
+        batch = min(self._room(level), LARGEST)
         self._sweep = _Sweep(level, self._next(level, "now"), batch)
         self._ask(level, self._sweep.inbox, {"batch": batch, "no_wait": True})
         self._lost = self._bridge.loop.call_later(SWEEP_SECONDS, self._doubt)
@@ -170,7 +181,7 @@ class Work:
     def _arm(self, level: _Level) -> None:
         """Let one pull of one wait where there is nothing now."""
         level.heat()
-        if self._free <= 0 or not self._running:
+        if self._room(level) <= 0 or not self._running:
             return
         level.hot, level.inbox = False, self._next(level, "wait")
         self._ask(level, level.inbox, {"batch": 1, "expires": int(WAIT_SECONDS * _NANO)})
@@ -202,16 +213,16 @@ class Work:
         sweep = self._sweep
         if not level.hot:
             # The pull that waits was there first, so this is its answer.
-            self._offer(message, seq)
+            self._offer(level, message, seq)
             self._arm(level) if pending == 0 else level.heat()
             self._step()
         elif sweep is not None and sweep.level is level:
             sweep.open -= 1
-            self._offer(message, seq)
+            self._offer(level, message, seq)
             if sweep.open <= 0:
                 self._swept(dry=pending == 0)
         else:
-            self._offer(message, seq)
+            self._offer(level, message, seq)
 
     def _status(self, inbox: str, status: str, said: str) -> None:
         level = self._levels[inbox.split(".")[-3]]
@@ -237,10 +248,10 @@ class Work:
             self._arm(sweep.level)
         self._step()
 
-    def _offer(self, message: Msg, seq: int) -> None:
+    def _offer(self, level: _Level, message: Msg, seq: int) -> None:
         """Hand it over at the end of this turn; a surplus goes back at once."""
         reply = message.reply
-        if self._free <= 0 or not self._running:
+        if self._room(level) <= 0 or not self._running:
             self._nak(reply, 0)
             return
         if not (message.headers or {}).get("Brain-Id"):
@@ -253,7 +264,10 @@ class Work:
             log.error("a queued event that cannot be read, sequence %d: %s", seq, error)  # noqa: TRY400  its text is all there is to say
             self._nak(reply, UNREAD_SECONDS)
             return
-        self._free -= 1
+        if self._free > 0:
+            self._free -= 1
+        else:
+            self._more[level.rank :] = [max(0, each - 1) for each in self._more[level.rank :]]
 
         def ack() -> None:
             self._answers.send(reply)
@@ -360,6 +374,10 @@ class Work:
                     log.debug("the queue cannot be looked at now: %s", error)
                     break
                 level.floor = max(level.floor, int(info["ack_floor"]["stream_seq"]))
+
+
+def _made(module: str) -> list[_Level]:
+    return [_Level(module, priority, rank) for rank, priority in enumerate(PRIORITIES)]
 
 
 def _sent(task: "asyncio.Future[None]") -> None:

@@ -2,18 +2,27 @@
 
 import hashlib
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
-from events import execution, finding, node
+from events import execution, finding, limit, node, plan, schedule, template
+from events.clock import millis as millis
+from events.clock import stamp as stamp
 from events.errors import Internal
 from events.message import Event, Message
 
-KINDS: dict[str, ModuleType] = {"execution": execution, "node": node, "finding": finding}
+KINDS: dict[str, ModuleType] = {
+    "execution": execution,
+    "node": node,
+    "finding": finding,
+    "schedule": schedule,
+    "limit": limit,
+    "plan": plan,
+    "template": template,
+}
 """What there can be facts about."""
 
 _encoder = msgspec.json.Encoder()
@@ -90,22 +99,6 @@ def chain(subject: str, envelope: Envelope, body: bytes) -> str:
     """The hash that the entity's next event carries as `prev`."""
     head = (subject, envelope.id, envelope.time, envelope.cause, envelope.by, envelope.prev)
     return hashlib.sha256("\n".join(head).encode() + b"\n" + body + b"\n").hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
-
-
-def stamp(milliseconds: int) -> str:
-    """Milliseconds since 1970 as RFC 3339 UTC: `2026-01-31T12:00:00.000Z`."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{_second(seconds)}.{rest:03d}Z"
-
-
-def millis(time: str) -> int:
-    """RFC 3339 as milliseconds since 1970."""
-    return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def digest(parts: Iterable[bytes]) -> str:

@@ -10,7 +10,7 @@ import re
 import secrets
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-PREFIXES = {"execution": "exec", "node": "node", "finding": "find"}
+PREFIXES = {"execution": "exec", "node": "node", "finding": "find", "schedule": "sched", "plan": "plan"}
 TOKEN = re.compile(r"[a-z0-9_-]{1,64}")
 """What may stand in a subject; a full match is meant."""
 

@@ -6,6 +6,7 @@ thread of the giver; the callback must be quick (`tell` an actor) and must not r
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from events.message import Command, Event
@@ -106,8 +107,11 @@ class Delivery:
 class Work(Protocol):
     """What waits to be taken."""
 
-    def want(self, free: int) -> None:
-        """Say how many executions could be taken at once now; deliveries come to the listener in lots."""
+    def want(self, free: int, more: Sequence[int] = ()) -> None:
+        """Say how many executions could be taken at once now; deliveries come to the listener in lots.
+
+        `more`: how many further ones of each priority, most urgent first, could take the place of others.
+        """
         ...
 
 
@@ -133,6 +137,10 @@ class Outlet(Protocol):
 
     def offset(self, execution: str, stream: str, done: Callable[[int | None], None]) -> None:
         """Up to which offset the stored output reaches; None when that cannot be learned now."""
+        ...
+
+    def restore(self, execution: str, stream: str, path: Path, done: Callable[[bool], None]) -> None:
+        """Bring a file up to what is stored of an output; `done(False)` when that cannot be done now."""
         ...
 
     def progress(self, kind: str, entity: str, message: dict[str, Any]) -> None:

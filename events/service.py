@@ -4,12 +4,24 @@ A verb is a request on `brain.cmd.<kind>.<verb>`; the other doors offer the same
 fields that they do not know.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from events.asks import dead, limit, plan, schedule, tables, template
+from events.asks import why as whys
+from events.asks.dead import Again as Again
+from events.asks.dead import Refused as Refused
+from events.asks.tables import Column as Column
+from events.asks.tables import Difference as Difference
+from events.asks.tables import Nothing as Nothing
+from events.asks.tables import Rebuilt as Rebuilt
+from events.asks.tables import Sql as Sql
+from events.asks.tables import Table as Table
+from events.asks.tables import Verified as Verified
 from events.message import Message
 from events.spec import Strict, Submit
+from events.verb import Verb as Verb
 
 MESSAGE = "Execution queued. Check monitor for output."
 
@@ -72,12 +84,33 @@ class List(Strict):
     """Only those born before this sequence: `next` of the page before."""
 
 
-class Retry(Strict):
-    """Do it again, as a new execution."""
+class Where(Strict):
+    """Which executions, of those that are over; what is not named does not matter."""
 
-    execution_id: str
+    status: str | None = None
+    label: str | None = None
+    plan_id: str | None = None
+    module: str | None = None
+
+
+class Retry(Strict):
+    """Do it again, as a new execution: one by its id, or all that `where` fits."""
+
+    execution_id: str | None = None
+    where: Where | None = None
+    limit: int = 100
+    """How many at most; the newest come first."""
     secrets: dict[str, str] = {}
     idempotency_key: str | None = None
+
+
+class Reorder(Strict):
+    """Change the place of an execution that waits."""
+
+    execution_id: str
+    priority: str | int | None = None
+    to: str | None = None
+    """`first` or `last` of its level."""
 
 
 class Events(Strict):
@@ -86,24 +119,6 @@ class Events(Strict):
     execution_id: str
     after_seq: int = 0
     limit: int = 1000
-
-
-class Sql(Strict):
-    """Ask the tables."""
-
-    sql: str
-    params: list[Any] | dict[str, Any] | None = None
-    seq: int | None = None
-    """As of this sequence, including that event."""
-    at: str | None = None
-    """As of this time (RFC 3339)."""
-    min_seq: int | None = None
-    limit: int = 1000
-    timeout_ms: int = 5000
-
-
-class Nothing(Strict):
-    """No arguments."""
 
 
 class Fail(Strict):
@@ -194,6 +209,14 @@ class Execution(Message, omit_defaults=False):
     stderr_bytes: int
     retry_of: str | None
     plan_id: str | None = None
+    step: str | None = None
+    """Which step of the plan it is."""
+    attempts_failed: int | None = None
+    """How many attempts failed or were lost."""
+    retries: int | None = None
+    """How many attempts may follow the first one."""
+    why: str | None = None
+    """Why it stands where it stands, in a sentence."""
 
 
 class One(Message):
@@ -216,6 +239,32 @@ class Stopped(Message, omit_defaults=False):
     status: str
     changed: bool
     seq: int
+
+
+class Reordered(Message, omit_defaults=False):
+    """Where it stands now."""
+
+    execution_id: str
+    status: str
+    priority: str
+    changed: bool
+    passed: int
+    """How many were put behind it, each of which says so in the log."""
+    seq: int
+
+
+class Retried(Message, omit_defaults=False):
+    """One execution runs again, answered like a submission; or many, in `retried`."""
+
+    seq: int
+    execution_id: str | msgspec.UnsetType = msgspec.UNSET
+    status: str | msgspec.UnsetType = msgspec.UNSET
+    message: str | msgspec.UnsetType = msgspec.UNSET
+    monitor_url: str | msgspec.UnsetType = msgspec.UNSET
+    duplicate: bool | msgspec.UnsetType = msgspec.UNSET
+    retry_of: str | msgspec.UnsetType = msgspec.UNSET
+    retried: list[Again] | msgspec.UnsetType = msgspec.UNSET
+    refused: list[Refused] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Came(Message):
@@ -272,22 +321,6 @@ class Rows(Message):
     events: list[Row]
 
 
-class Column(Message):
-    """A column of an answer."""
-
-    name: str
-    type: str
-
-
-class Table(Message, omit_defaults=False):
-    """The answer to a query; `truncated` when there were more rows than asked for."""
-
-    columns: list[Column]
-    rows: list[list[Any]]
-    seq: int
-    truncated: bool
-
-
 class Census(Message):
     """All actors of a node."""
 
@@ -315,46 +348,13 @@ class Going(Message):
     node: str
 
 
-class Rebuilt(Message):
-    """The tables were folded again from their copy of the log."""
-
-    seq: int
-    events: int
-    seconds: float
-
-
-class Difference(Message):
-    """A place where the tables are not what the log says."""
-
-    table: str
-    key: str
-    text: str
-
-
-class Verified(Message, omit_defaults=False):
-    """What is wrong with the tables; nothing is good."""
-
-    differences: list[Difference]
-    seq: int
-
-
 class Failing(Message):
     """Which actor will fail at its next message."""
 
     name: str
 
 
-class Verb(NamedTuple):
-    """One line of the table below."""
-
-    kind: str
-    name: str
-    request: type[Strict]
-    reply: type[Message]
-    text: str
-
-
-VERBS = (
+VERBS: tuple[Verb, ...] = (
     Verb("execution", "submit", Submit, Accepted, "Store a command and answer with its id at once."),
     Verb("execution", "get", Get, One, "One execution with its state, progress and result."),
     Verb("execution", "wait", Wait, Waited, "The same, once it is over or the time is up."),
@@ -362,21 +362,20 @@ VERBS = (
     Verb("execution", "result", Result, Came, "Exit code and output of an execution that is over."),
     Verb("execution", "logs", Logs, Output, "Output from an offset on."),
     Verb("execution", "list", List, Page, "Executions, newest first."),
-    Verb("execution", "retry", Retry, Accepted, "Run the same again as a new execution."),
+    Verb("execution", "retry", Retry, Retried, "Run one or many again, each as a new execution."),
+    Verb("execution", "reorder", Reorder, Reordered, "Change the priority of one that waits, or its place."),
     Verb("execution", "events", Events, Rows, "The facts of one execution."),
-    Verb("query", "sql", Sql, Table, "A read-only query over the tables, now or as of any past moment."),
-    Verb("query", "rebuild", Nothing, Rebuilt, "Fold all tables again from the stored events."),
-    Verb(
-        "query",
-        "verify",
-        Nothing,
-        Verified,
-        "Compare all tables with the stored events; check their chain.",
-    ),
+    *tables.VERBS,
+    *whys.VERBS,
     Verb("node", "info", Nothing, Report, "What this node is, and which languages it can run."),
     Verb("node", "down", Down, Going, "Stop the node in good order."),
     Verb("actor", "list", Nothing, Census, "All actors with mailbox length, age and restarts."),
     Verb(
         "actor", "fail", Fail, Failing, "Make an actor fail at its next message (with the fault switch on)."
     ),
+    *dead.VERBS,
+    *limit.VERBS,
+    *schedule.VERBS,
+    *plan.VERBS,
+    *template.VERBS,
 )

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from datetime import datetime
 from typing import Any, Literal, cast, get_args
 
 import msgspec
@@ -24,6 +25,15 @@ BLOB_MAX = 200 * 1024 * 1024
 """The largest blob, in bytes."""
 DAY_MS = 24 * 60 * 60 * 1000
 TIMEOUT_MAX_MS = 366 * DAY_MS
+DELAY_MAX_MS = 3660 * DAY_MS
+"""The furthest a start can be put off: ten years."""
+RETRIES_MAX = 10_000
+KEY_MAX = 200
+"""Characters of a `concurrency_key`."""
+REASONS = ("command_failed", "spawn_failed", "timeout", "lost", "output_limit", "io")
+"""Why an attempt can fail; what was cancelled is never tried again."""
+RETRIED = ("command_failed", "lost", "io")
+"""What is tried again when `on` does not say."""
 
 
 class Strict(Message, forbid_unknown_fields=True):
@@ -77,6 +87,29 @@ class Limits(Strict):
     output_bytes: int | None = None
 
 
+class Retries(Strict):
+    """How often a failed attempt is followed by another one, after which pause, and for which failures.
+
+    The n-th pause is `backoff_ms` times `factor` to the power of n - 1, longer by up to a quarter at random,
+    and never longer than `max_backoff_ms`.
+    """
+
+    max: int = 0
+    """How many attempts may follow the first one."""
+    backoff_ms: int = 1000
+    factor: float = 2.0
+    max_backoff_ms: int = 300_000
+    on_exit: list[int] | None = None
+    """Only these exit codes are tried again; without it every one but 0."""
+    on: list[str] | None = None
+    """Which failures are tried again: `command_failed spawn_failed timeout lost output_limit io`.
+
+    Without it `command_failed`, `lost` and `io`; exit codes named in `on_exit` need no mention here.
+    """
+    budget_ms: int | None = None
+    """No attempt begins later than this after the first one began."""
+
+
 class Spec(Message):
     """What a stored execution runs; values of secrets are not in it."""
 
@@ -99,6 +132,15 @@ class Spec(Message):
     priority: Priority = "medium"
     limits: Limits | None = None
     idempotency_key: str | None = None
+    retries: Retries | None = None
+    concurrency_key: str | None = None
+    """What has the same key shares a limit, for example a tenant."""
+    plan_id: str | None = None
+    """The plan it is a step of; said inside, never by a request."""
+    step: str | None = None
+    """Which step of that plan."""
+    schedule_id: str | None = None
+    """The schedule it is a tick of."""
 
     @property
     def form(self) -> str:
@@ -149,6 +191,34 @@ class Submit(Strict):
     priority: str | int = "medium"
     limits: Limits | None = None
     idempotency_key: str | None = None
+    retries: Retries | None = None
+    concurrency_key: str | None = None
+    delay_ms: int | None = None
+    """Start it so much later."""
+    at: str | None = None
+    """Start it then (RFC 3339 with a zone), in place of `delay_ms`."""
+
+
+def due(ask: Submit, now: int) -> int | None:
+    """When it shall start at the earliest, both in milliseconds since 1970; None: at once."""
+    if ask.delay_ms is not None and ask.at is not None:
+        raise Validation("delay_ms and at: give one of them", field="at")
+    if ask.delay_ms is not None:
+        return now + ask.delay_ms if ask.delay_ms > 0 else None
+    if ask.at is None:
+        return None
+    try:
+        time = datetime.fromisoformat(ask.at)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None or len(ask.at) < len("2026-01-31T12:00Z"):
+        raise Validation(
+            f"at is {ask.at!r}: give a time as RFC 3339 with a zone, such as 2026-01-31T12:00:00Z", field="at"
+        )
+    moment = round(time.timestamp() * 1000)
+    if moment - now > DELAY_MAX_MS:
+        raise Validation(f"at is {ask.at}: it must be within ten years", field="at")
+    return moment if moment > now else None
 
 
 def check(ask: Submit) -> Spec:
@@ -171,6 +241,8 @@ def check(ask: Submit) -> Spec:
     if ask.module != "commands":
         raise Validation(f"unknown module {ask.module!r}: commands run in 'commands'", field="module")
     _check_numbers(ask)
+    if ask.concurrency_key is not None and len(ask.concurrency_key) > KEY_MAX:
+        raise Validation(f"concurrency_key is longer than {KEY_MAX} characters", field="concurrency_key")
     return Spec(
         code=ask.code,
         language=(ask.language or "python") if ask.code is not None else None,
@@ -186,13 +258,39 @@ def check(ask: Submit) -> Spec:
         description=ask.description,
         labels=tuple(ask.labels),
         module=ask.module,
-        priority=_priority(ask.priority),
+        priority=urgency(ask.priority),
         limits=ask.limits,
         idempotency_key=ask.idempotency_key,
+        retries=ask.retries if ask.retries and ask.retries.max else None,
+        concurrency_key=ask.concurrency_key,
     )
 
 
-def _priority(given: str | int) -> Priority:
+def _check_retries(retries: Retries) -> None:
+    for name, text in (("on_exit", retries.on_exit), ("on", retries.on)):
+        if text is not None and not text:
+            raise Validation(f"retries.{name} is empty: name some, or leave it out", field=f"retries.{name}")
+    for code in retries.on_exit or ():
+        if not 1 <= code <= 255:
+            raise Validation(
+                f"retries.on_exit names {_shown(code)}: exit codes of a failure are 1 to 255",
+                field="retries.on_exit",
+            )
+    for name in retries.on or ():
+        if name not in REASONS:
+            raise Validation(
+                f"retries.on names {name!r}: it can name {', '.join(REASONS)}", field="retries.on"
+            )
+    if retries.backoff_ms > retries.max_backoff_ms:
+        raise Validation(
+            f"retries.backoff_ms is {retries.backoff_ms}, more than "
+            f"max_backoff_ms ({retries.max_backoff_ms})",
+            field="retries.backoff_ms",
+        )
+
+
+def urgency(given: str | int) -> Priority:
+    """Read a priority as people say it: its name, or 1 for the most urgent to 5."""
     match given:
         case bool():
             pass
@@ -218,11 +316,25 @@ def _check_numbers(ask: Submit) -> None:
     if ask.limits is not None:
         values = msgspec.structs.asdict(ask.limits)
         numbers += [(f"limits.{name}", value, 1, 2**62) for name, value in values.items()]
+    numbers.append(("delay_ms", ask.delay_ms, 0, DELAY_MAX_MS))
+    if (retries := ask.retries) is not None:
+        numbers += [
+            ("retries.max", retries.max, 0, RETRIES_MAX),
+            ("retries.backoff_ms", retries.backoff_ms, 0, DELAY_MAX_MS),
+            ("retries.factor", retries.factor, 1, 100),
+            ("retries.max_backoff_ms", retries.max_backoff_ms, 0, DELAY_MAX_MS),
+            ("retries.budget_ms", retries.budget_ms, 1, DELAY_MAX_MS),
+        ]
     for name, value, low, high in numbers:
         if value is not None and not low <= value <= high:
-            # A number in JSON can have thousands of digits.
-            shown = str(value) if abs(value) < 10**30 else "out of reach"
-            raise Validation(f"{name} is {shown}: it must be between {low} and {high}", field=name)
+            raise Validation(f"{name} is {_shown(value)}: it must be between {low} and {high}", field=name)
+    if retries is not None:
+        _check_retries(retries)
+
+
+def _shown(number: float) -> str:
+    """A number in JSON can have thousands of digits."""
+    return str(number) if abs(number) < 10**30 else "out of reach"
 
 
 def _check_text(ask: Submit) -> None:
@@ -245,6 +357,7 @@ def _check_text(ask: Submit) -> None:
         "aws.service": ask.aws and ask.aws.service,
         "aws.operation": ask.aws and ask.aws.operation,
         "idempotency_key": ask.idempotency_key,
+        "concurrency_key": ask.concurrency_key,
     }
     for name, text in empty.items():
         if text is not None and not text.strip():

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from events import codec, service
-from events.execution import End, Failed, Progress, State
+from events.execution import AttemptFailed, AttemptLost, Completed, End, Failed, Held, Progress, State
 from events.spec import Blob
 
 
@@ -28,6 +28,20 @@ def progress_text(progress: Progress | None) -> str | None:
     if progress.current is not None:
         return f"{progress.current:g}" + (f"/{progress.total:g}" if progress.total is not None else "")
     return progress.message
+
+
+def accepted(state: State) -> str:
+    """What to tell whoever submitted it."""
+    wait = state.held
+    if wait is None:
+        return service.MESSAGE
+    match wait.reason:
+        case "time" | "backoff":
+            return f"Execution scheduled for {wait.until}. Check monitor for output."
+        case "limit":
+            return f"Execution waits for a place: {wait.by}. Check monitor for output."
+        case _:
+            return "Execution waits until nothing else runs. Check monitor for output."
 
 
 def execution(
@@ -62,19 +76,62 @@ def execution(
         completed_at=state.completed_at,
         seq=state.seq,
         module=state.spec.module,
-        priority=state.spec.priority,
+        priority=state.priority,
         labels=list(state.spec.labels),
         language=state.spec.language,
         signal=end.signal,
         reason=error.code if isinstance(state.end, Failed) and error else None,
-        held=None
-        if state.held is None
-        else service.Held(reason=state.held.reason, by=state.held.taken_by, until=state.held.until),
+        held=None if state.held is None else held(state.held),
         log_path=state.started.log_path if state.started else None,
         stdout_bytes=end.stdout_bytes if over else report.stdout_bytes if report else 0,
         stderr_bytes=end.stderr_bytes if over else report.stderr_bytes if report else 0,
         retry_of=state.retry_of,
+        plan_id=state.spec.plan_id,
+        step=state.spec.step,
+        attempts_failed=state.attempts_failed,
+        retries=None if state.spec.retries is None else state.spec.retries.max,
+        why=why(state),
     )
+
+
+def why(state: State) -> str | None:
+    """Why it stands where it stands, in a sentence; None for what runs or ended well."""
+    wait = state.held
+    match state.phase, wait and wait.reason:
+        case "held", "time" if wait:
+            return f"Starts at {wait.until}."
+        case "held", "backoff" if wait:
+            retries = state.spec.retries.max if state.spec.retries else 0
+            return f"{_broken(state)} Retry {state.attempts_failed} of {retries} starts at {wait.until}."
+        case "held", "limit" if wait:
+            return f"Waits for a place: {wait.by}."
+        case "held", "idle":
+            return "Waits until nothing else runs."
+        case "held", reason:
+            return f"Waits for {reason}."
+        case "queued", _:
+            return f"{_broken(state)} Waits for its turn." if state.last else "Waits for its turn."
+        case "over", _ if state.end is not None and not isinstance(state.end, Completed):
+            problem = state.end.error
+            more = problem.details.get("retries") or problem.details.get("reason")
+            return f"{problem.message}: {more}." if more else f"{problem.message}."
+        case _:
+            return None
+
+
+def _broken(state: State) -> str:
+    match state.last:
+        case AttemptFailed(attempt=n, error=error):
+            return f"Attempt {n} failed: {error.message}."
+        case AttemptLost(attempt=n, reason=reason):
+            return f"Attempt {n} was lost: {reason}."
+        case None:
+            return ""
+
+
+def held(event: Held) -> service.Held:
+    """What it waits for, and who will let it go on."""
+    return service.Held(reason=event.reason, by=event.by or event.taken_by, until=event.until)
 
 
 def _detail(progress: Progress, elapsed: float | None, over: bool) -> service.Detail:

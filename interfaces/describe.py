@@ -54,11 +54,13 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 def _schema(name: str, kind: type[Any]) -> dict[str, Any]:
     (top,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}", schema_hook=_hook)
-    own = cast("dict[str, Any]", parts.pop(kind.__name__)) if "$ref" in top else top
+    # Two messages of one name are told apart by longer names.
+    word = str(top["$ref"]).rpartition("/")[2] if "$ref" in top else kind.__name__
+    own = cast("dict[str, Any]", parts.pop(word)) if "$ref" in top else top
     made: dict[str, Any] = {"$schema": DIALECT, **own, "title": name}
     # A reference back to the message itself has to stay where it is.
-    if f'"#/$defs/{kind.__name__}"' in json.dumps([own, parts]):
-        parts[kind.__name__] = own
+    if f'"#/$defs/{word}"' in json.dumps([own, parts]):
+        parts[word] = own
     return {**made, "$defs": parts} if parts else made
 
 

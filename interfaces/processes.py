@@ -13,7 +13,10 @@ from bus.server import External, Server
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
-TABLES = {("query", "sql"), ("query", "rebuild"), ("query", "verify"), ("execution", "list")}
+TABLES = {
+    *(("query", verb) for verb in ("sql", "rebuild", "verify", "why", "status")),
+    ("execution", "list"),
+}
 """Verbs that the projector's process answers; all others are the node's."""
 
 

@@ -31,11 +31,12 @@ from bus.reader import Reader
 from bus.services import Services
 from events import finding, ids, service, view
 from events import node as facts
+from events.asks.why import Background, Explained
 from events.errors import Damaged, HindbrainError, NotFound
 from events.finding import FINDING
 from events.ports import Ask, Call, Outcome
 from interfaces.processes import TABLES, tables
-from projections import check, quack
+from projections import check, quack, why, whyplan
 from projections.loose import Sample
 from projections.queries import Queries
 from projections.record import Record
@@ -100,11 +101,19 @@ class Shelf:
 
     def list(self, query: service.List) -> service.Page:
         """A page of executions."""
-        if query.plan_id is not None:
-            return service.Page(executions=[], next=None)
-        rows, after = self._queries.list(query.status, query.module, query.label, query.limit, query.before)
+        rows, after = self._queries.list(
+            query.status, query.module, query.label, query.limit, query.before, query.plan_id
+        )
         now = milliseconds()
         return service.Page(executions=[view.listed(row, now) for row in rows], next=after)
+
+    def why(self, kind: str, entity: str) -> Explained:
+        """Why something stands where it stands."""
+        return why.explain(self._queries.rows, kind, entity, milliseconds())
+
+    def background(self) -> Background:
+        """What goes on now."""
+        return whyplan.background(self._queries.rows)
 
     def verify(self) -> service.Verified:
         """Compare the tables with their copy of the log."""

@@ -100,6 +100,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """The timeout of commands that name none."""
     lease_seconds: float = 30.0
     """After how long without a sign of life a node counts as gone."""
+    ageing_seconds: float = 300.0
+    """What waits longer than this becomes one level more urgent, up to high; 0 turns that off."""
     fault_switch: bool = False
     """Whether actors may be made to fail, for tests of what happens then."""
     origins: dict[str, str] = {}
@@ -290,6 +292,7 @@ def _check(made: Settings) -> None:
         "nats.port": (made.nats.port, 0, 65535),
         "max_concurrent_executions": (made.max_concurrent_executions, 1, 100_000),
         "default_timeout_ms": (made.default_timeout_ms, 1, 2**53),
+        "ageing_seconds": (made.ageing_seconds, 0, 2**31),
         "lease_seconds": (made.lease_seconds, 1, 86_400),
         "inbox.window_seconds": (made.inbox.window_seconds, 0.1, 86_400),
     }

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from actors import attempt, gateway, linux, monitor
+from actors import attempt, gate, gateway, linux, monitor, plans
 from actors.actor import Actor
 from actors.executor import Executor
 from actors.files import Files
 from actors.gateway import Calls, Gateway, Home, milliseconds
+from actors.history import History
 from actors.keeping import Keeper
 from actors.limiter import Limiter
 from actors.monitor import Monitor
@@ -43,15 +44,19 @@ from events import codec, execution, node, service
 from events.errors import Conflict, HindbrainError, Unavailable
 from events.node import NODE
 from events.ports import Ask, Call, Outcome
+from interfaces.desks import desks
 from interfaces.observers import Tap, handlers
 from interfaces.processes import TABLES, tables
 from interfaces.settings import ROLES, Settings
 
 log = logging.getLogger(__name__)
 
-TOLD = ("held", "cancel_requested", "completed", "failed", "cancelled", "timed_out")
+TOLD = (
+    *("held", "prioritized", "attempt_failed", "attempt_lost", "cancel_requested"),
+    *("completed", "failed", "cancelled", "timed_out"),
+)
 """Events of executions that somebody in this process waits for."""
-LED = ("plan", "schedule", "limit", "template")
+LED = ("plan", "schedule", "template")
 """Kinds of which the single roles are told everything."""
 SINGLE: dict[str, type[Role]] = {"timer": Timer, "planner": Planner, "limiter": Limiter}
 READY_SECONDS = 15.0
@@ -101,7 +106,9 @@ class Troupe:
         }
         self._leading: dict[str, Role] = {}
         """The roles as they are played by this node, whether they are its own now or not."""
-        self._led = [Feed(bridge, self._lead, (), kind) for kind in LED if self._tenures]
+        heard = LED if self._tenures else ("plan",)
+        self._led = [Feed(bridge, self._lead, (), kind) for kind in heard]
+        self._led.append(Feed(bridge, self._bounds, (), "limit"))
         self._services = Services(
             bridge,
             [verb for verb in service.VERBS if (verb.kind, verb.name) not in TABLES],
@@ -194,9 +201,11 @@ class Troupe:
             "executor": self._executor,
             "monitor": self._monitor,
             "warden": self._warden,
+            "waiter": lambda: plans.waiter(self.log, self._to("waiter")),
         }
         made |= {name: functools.partial(self._role, name) for name in self._tenures}
         playing = {*self.roles, "warden", *(["tailer"] if "executor" in self.roles else [])}
+        playing |= {"waiter"} if "gateway" in self.roles else set()
         children = [
             Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
         ]
@@ -211,20 +220,24 @@ class Troupe:
             ("actor", "list"): lambda _, call: self._list(call),
             ("actor", "fail"): lambda ask, call: self._fail(ask, call),
         }
+        home, tell = self._stage.home, self._to("gateway")
+        again, verbs = desks(home, self.log, self._doors, self._vault, tell, self._bounds, self._to("waiter"))
         return Gateway(
-            self._stage.home,
+            home,
             self.log,
             self._outlet,
             self.peers,
             self._files,
             self._vault,
-            self._to("gateway"),
-            local | self._stage.local,
+            tell,
+            local | verbs | self._stage.local,
             self._inbox.refused,
+            again,
         )
 
     def _tailer(self) -> Tailer:
-        return Tailer(self._files, self._outlet, self.log, self._to("tailer"), self._to("executor"))
+        history = History(self._doors, self._to("tailer"))
+        return Tailer(self._files, self._outlet, self.log, self._to("tailer"), self._to("executor"), history)
 
     def _executor(self) -> Executor:
         return Executor(
@@ -266,7 +279,13 @@ class Troupe:
 
     def _role(self, name: str) -> Role:
         tenure = self._tenures[name]
-        role = SINGLE[name](self._stage.home, tenure, self.log, self._doors, self._to(name))
+        settings, more = self._stage.settings, dict[str, Any]()
+        if name == "limiter":
+            more = {"slots": settings.max_concurrent_executions, "ageing_seconds": settings.ageing_seconds}
+        if name == "planner":
+            more = {"outlet": self._outlet}
+        play: Any = SINGLE[name]
+        role: Role = play(self._stage.home, tenure, self.log, self._doors, self._to(name), **more)
         self._leading[name] = role
         return role
 
@@ -289,8 +308,15 @@ class Troupe:
         self._tell("executor", attempt.Heard(facts))
         self._lead(facts)
 
+    def _bounds(self, facts: Sequence[codec.Fact] | None) -> None:
+        """Limits changed: the executor hears it first."""
+        self._tell("executor", gate.Bounds(facts))
+        self._lead(facts)
+
     def _lead(self, facts: Sequence[codec.Fact] | None) -> None:
-        """Tell the single roles that are ours what is theirs."""
+        """Tell the single roles that are ours what is theirs, and who waits for a plan of its end."""
+        if "gateway" in self.roles and (news := plans.ended(facts, self.log, self._vault)):
+            self._tell("waiter", news)
         for name, role in self._leading.items():
             if role.tenure.left <= 0:
                 continue

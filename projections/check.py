@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from projections.projection import Projection
 from projections.record import HASH, SUBJECT, Record
-from projections.store import PROJECTIONS, Store
+from projections.store import KEPT, PROJECTIONS, Store
 
 LOT = 10_000
 
@@ -27,7 +27,7 @@ def verify(store: Store, records: Iterable[Record] | None = None) -> list[Differ
 
     With `records`, a log from its first event, the `events` table is compared with it too.
     """
-    found = [gap(store), chain(store), *(compare(store, projection) for projection in PROJECTIONS)]
+    found = [gap(store), chain(store), *(compare(store, projection) for projection in KEPT)]
     if records is not None:
         found.append(_log(store, records))
     return [difference for difference in found if difference is not None]

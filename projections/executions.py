@@ -1,22 +1,28 @@
 """Executions, folded from their events: the same words and numbers that the doors show."""
 
 from events import execution
-from projections.projection import Column, Projection, Register, quoted
+from projections.projection import Column, Count, Projection, Register, Selection, quoted
 
 _OVER = tuple(event.name() for event in execution.TERMINAL)
 _ALL = tuple(event.name() for event in execution.EVENTS)
-_SILENT = ("progressed", "cancel_requested")
+_SILENT = ("progressed", "cancel_requested", "prioritized", "discarded")
 
 BIRTH = Register("birth", "first", ("held", "queued"))
 STATUS = Register("status", "last", tuple(name for name in _ALL if name not in _SILENT), reads=("held",))
 HELD = Register("held", "last", ("held", "queued", *_OVER), reads=("held",))
 QUEUED = Register("queued", "last", ("queued",))
 STARTED = Register("started", "last", ("started",))
-REPORT = Register("report", "last", ("started", "progressed", *_OVER))
+LEVEL = Register(
+    "level",
+    "last",
+    ("held", "queued", "prioritized"),
+    "event = 'prioritized' OR json_exists(data, '$.spec')",
+)
+REPORT = Register("report", "last", ("started", "progressed", "attempt_failed", *_OVER))
 PROCESS = Register(
     "process",
     "last",
-    ("started", "progressed", *_OVER),
+    ("started", "progressed", "attempt_failed", *_OVER),
     "event <> 'progressed' OR (data->>'$.pid') IS NOT NULL",
 )
 END = Register("ended", "last", _OVER)
@@ -69,7 +75,7 @@ _STATUS = """CASE @event
     WHEN 'attempt_lost' THEN 'queued'
     ELSE @event END"""
 _HELD = """CASE @event WHEN 'held'
-    THEN json_object('reason', $.reason, 'by', $.taken_by, 'until', $.until) END"""
+    THEN json_object('reason', $.reason, 'by', coalesce($.by, $.taken_by), 'until', $.until) END"""
 
 
 def _told(field: str) -> str:
@@ -93,13 +99,13 @@ _PUBLIC = (
     "id status reason held kind command code language description labels module priority node attempt pid"
     " exit_code signal error created_at queued_at started_at completed_at duration_ms timeout_ms progress"
     " progress_current progress_total last_output last_output_at stdout_bytes stderr_bytes stdout stderr"
-    " idempotency_key plan_id retry_of seq"
+    " idempotency_key plan_id step schedule_id concurrency_key retries attempts_failed retry_of seq"
 )
 
 EXECUTIONS = Projection(
     name="executions",
     kind="execution",
-    version=1,
+    version=3,
     events=_ALL,
     columns=(
         Column("status", "VARCHAR", STATUS, _STATUS, "`scheduled`, `queued`, `running`, or how it ended"),
@@ -118,7 +124,14 @@ EXECUTIONS = Projection(
         Column("description", "VARCHAR", BIRTH, "$.spec.description", "what the submitter said it is"),
         Column("labels", "VARCHAR[]", BIRTH, "from_json($.spec.labels, '[\"VARCHAR\"]')", "its labels", "[]"),
         Column("module", "VARCHAR", BIRTH, "$.spec.module", "the module whose workers take it", "'commands'"),
-        Column("priority", "VARCHAR", BIRTH, "$.spec.priority", "`critical` to `idle`", "'medium'"),
+        Column(
+            "priority",
+            "VARCHAR",
+            LEVEL,
+            "CASE @event WHEN 'prioritized' THEN $.priority ELSE $.spec.priority END",
+            "how urgent it is now, `critical` to `idle`",
+            "'medium'",
+        ),
         Column("node", "VARCHAR", STARTED, "$.node", "the node that took it last"),
         Column("attempt", "BIGINT", STARTED, "$.attempt", "how often it was taken", "0"),
         Column(
@@ -151,10 +164,50 @@ EXECUTIONS = Projection(
         Column("stdout_bytes", "BIGINT", REPORT, _told("stdout_bytes"), "how much was written", "0"),
         Column("stderr_bytes", "BIGINT", REPORT, _told("stderr_bytes"), "how much was written", "0"),
         Column("idempotency_key", "VARCHAR", BIRTH, "$.spec.idempotency_key", "the key of the request"),
-        Column("plan_id", "VARCHAR", None, "", "the plan it belongs to; no event says one yet"),
+        Column("plan_id", "VARCHAR", BIRTH, "$.spec.plan_id", "the plan it is a step of"),
+        Column("step", "VARCHAR", BIRTH, "$.spec.step", "which step of that plan, or which operation"),
+        Column("schedule_id", "VARCHAR", BIRTH, "$.spec.schedule_id", "the schedule it is a tick of"),
+        Column(
+            "concurrency_key",
+            "VARCHAR",
+            BIRTH,
+            "$.spec.concurrency_key",
+            "what has the same one shares a limit",
+        ),
+        Column("retries", "BIGINT", BIRTH, "$.spec.retries.max", "attempts after the first", "0"),
+        Count(
+            "attempts_failed",
+            ("attempt_failed", "attempt_lost"),
+            None,
+            "how many attempts failed or were lost, those that a node gave back not among them",
+            "if((data->>'$.reason') IS NOT DISTINCT FROM 'shutdown', 0, 1)",
+        ),
+        Count("discarded", ("discarded",), None, "whether somebody has seen that it is parked", hidden=True),
         Column("retry_of", "VARCHAR", BIRTH, "$.retry_of", "the execution that it repeats"),
         Column("log_path", "VARCHAR", STARTED, "$.log_path", "where its output lies", hidden=True),
     ),
     public=tuple(_PUBLIC.split()),
     extras=(("stdout", "NULL::VARCHAR"), ("stderr", "NULL::VARCHAR")),
+)
+
+DEAD_LETTERS = Selection(
+    name="dead_letters",
+    of=EXECUTIONS,
+    where="reason = 'poisoned' AND discarded = 0",
+    columns=(
+        ("id", "id"),
+        ("command", "command"),
+        ("description", "description"),
+        ("module", "module"),
+        ("labels", "labels"),
+        ("attempt", "attempt"),
+        ("node", "node"),
+        ("error", "error"),
+        ("created_at", "created_at"),
+        ("parked_at", "completed_at"),
+        ("last_output", "last_output"),
+        ("plan_id", "plan_id"),
+        ("step", "step"),
+        ("seq", "seq"),
+    ),
 )

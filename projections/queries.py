@@ -69,6 +69,12 @@ class Queries:
             ]
             return Answer(columns, found, known, len(rows) > limit)
 
+    def rows(self, sql: str, *params: Any) -> "list[dict[str, Any]]":
+        """All rows of a query of our own, as objects."""
+        answer = self.ask(sql, params, limit=LIMIT_MAX, timeout_ms=TIMEOUT_MAX_MS // 4)
+        names = [name for name, _ in answer.columns]
+        return [dict(zip(names, row, strict=True)) for row in answer.rows]
+
     def _past(
         self, con: duckdb.DuckDBPyConnection, judged: Judgement, seq: int | None, at: str | None
     ) -> int | None:
@@ -76,8 +82,10 @@ class Queries:
             return None
         timeline.check(judged)
         past = timeline.resolve(con, seq, at, bookmark(con))
+        wanted = {table for table, _ in judged.tables}
         for name, text in timeline.views(past).items():
-            con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {text}")
+            if name in wanted:
+                con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {text}")
         return past
 
     def list(
@@ -87,6 +95,7 @@ class Queries:
         label: str | None = None,
         limit: int = 50,
         before: int | None = None,
+        plan_id: str | None = None,
     ) -> tuple[list[dict[str, Any]], int | None]:
         """A page of executions, newest first, and where the next page begins (None: there is none).
 
@@ -97,6 +106,7 @@ class Queries:
             "module = ?": module,
             "list_contains(labels, ?)": label,
             "born < ?": before,
+            "plan_id = ?": plan_id,
         }
         given = {text: value for text, value in conditions.items() if value is not None}
         where = " AND ".join(given) or "true"

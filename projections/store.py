@@ -19,14 +19,29 @@ import msgspec
 from events.errors import Damaged, Unavailable
 from events.ports import Chunk
 from projections import loose
-from projections.executions import EXECUTIONS
+from projections.attempts import ATTEMPTS
+from projections.executions import DEAD_LETTERS, EXECUTIONS
 from projections.findings import FINDINGS
 from projections.loose import Sample
 from projections.nodes import NODES
-from projections.projection import Projection
+from projections.plans import PLAN_STEPS, PLANS
+from projections.projection import Projection, Selection
 from projections.record import Record
+from projections.standing import LIMITS, SCHEDULES, TEMPLATES
 
-PROJECTIONS: tuple[Projection, ...] = (EXECUTIONS, NODES, FINDINGS)
+PROJECTIONS: tuple[Projection, ...] = (
+    EXECUTIONS,
+    ATTEMPTS,
+    PLANS,
+    PLAN_STEPS,
+    SCHEDULES,
+    LIMITS,
+    TEMPLATES,
+    NODES,
+    FINDINGS,
+)
+KEPT = tuple(each for each in PROJECTIONS if each.kept)
+SELECTIONS: tuple[Selection, ...] = (DEAD_LETTERS,)
 EVENTS_VERSION = 1
 EVENTS = '"seq", "id", "time", "kind", "entity", "n", "event", "cause", "by", "prev", "trace", "data"'
 LOT_BYTES = 16 * 1024 * 1024
@@ -51,6 +66,7 @@ def _insert(data: str) -> str:
 _FAST = _insert("r[12]::JSON")
 _SAFE = _insert("CASE WHEN json_valid(r[12]) THEN r[12]::JSON ELSE to_json(r[12]) END")
 
+_NONE: frozenset[str] = frozenset()
 _log = logging.getLogger(__name__)
 
 
@@ -154,13 +170,17 @@ class Store:
 
     def _commit(self, piece: list[Record], rows: str, insert: str) -> None:
         low, high = str(piece[0].seq), str(piece[-1].seq)
-        kinds = {record.subject.split(".", 3)[2] for record in piece if record.subject.count(".") > 2}
+        seen: dict[str, set[str]] = {}
+        for record in piece:
+            _, _, kind, _, _, name, *_ = (record.subject + "......").split(".", 6)
+            seen.setdefault(kind, set()).add(name)
         with self._transaction() as con:
             con.execute(insert, [rows])
-            for projection in PROJECTIONS:
-                if projection.kind in kinds:
+            for projection in KEPT:
+                names = seen.get(projection.kind, _NONE)
+                if not names.isdisjoint(projection.events):
                     table = f"store.{projection.table}"
-                    merged = projection.merge("store._events", low, high, table)
+                    merged = projection.merge("store._events", low, high, table, names)
                     con.execute(f"INSERT OR REPLACE INTO {table} BY NAME {merged}")
             mark = Bookmark(piece[-1].seq, piece[-1].hash)
             con.execute(
@@ -202,7 +222,7 @@ class Store:
     def rebuild(self, *projections: Projection) -> None:
         """Fold tables anew from the `events` table, all of them unless some are named."""
         with self._lock, self._transaction() as con:
-            for projection in projections or PROJECTIONS:
+            for projection in projections or KEPT:
                 table = f"store.{projection.table}"
                 con.execute(f"DROP TABLE IF EXISTS {table}")
                 con.execute(f"CREATE TABLE {table} {projection.ddl}")
@@ -218,7 +238,7 @@ class Store:
         projection = next(each for each in PROJECTIONS if each.name == table)
         cursor = self.cursor()
         try:
-            cursor.execute(projection.view(f"store.{projection.table} WHERE id = ?"), [entity])
+            cursor.execute(f"SELECT * FROM ({_view(projection, 'store.')}) WHERE id = ?", [entity])
             row = cursor.fetchone()
             return None if row is None else dict(zip(projection.public, row, strict=True))
         finally:
@@ -236,7 +256,7 @@ class Store:
         )
         for name, ddl in loose.TABLES.items():
             con.execute(f"CREATE TABLE IF NOT EXISTS store._{name} {ddl}")
-        for projection in PROJECTIONS:
+        for projection in KEPT:
             con.execute(f"CREATE TABLE IF NOT EXISTS store.{projection.table} {projection.ddl}")
         found = con.execute(
             "SELECT version FROM store._projection_bookmarks WHERE name = 'events'"
@@ -249,7 +269,7 @@ class Store:
     def _upgrade(self) -> None:
         marks = self._con.execute("SELECT name, version, seq FROM store._projection_bookmarks").fetchall()
         known = {name: (version, seq) for name, version, seq in marks}
-        old = [each for each in PROJECTIONS if known.get(each.name) != (each.version, self._mark.seq)]
+        old = [each for each in KEPT if known.get(each.name) != (each.version, self._mark.seq)]
         if old:
             self.folded = [projection.name for projection in old]
             self.rebuild(*old)
@@ -287,10 +307,16 @@ def connect(settings: dict[str, Any]) -> duckdb.DuckDBPyConnection:
 def views(prefix: str) -> dict[str, str]:
     """The public tables by name, in SQL over the tables that lie behind them."""
     found = {"events": f"SELECT {EVENTS} FROM {prefix}_events"}
-    found |= {each.name: each.view(prefix + each.table) for each in PROJECTIONS}
+    found |= {each.name: _view(each, prefix) for each in PROJECTIONS}
+    found |= {each.name: each.view(prefix + each.of.table) for each in SELECTIONS}
     return found | {
         name: f"SELECT * FROM {prefix}_{name}" for name in (*loose.TABLES, "projection_bookmarks")
     }
+
+
+def _view(projection: Projection, prefix: str) -> str:
+    rows = f"{prefix}{projection.table}" if projection.kept else f"({projection.fold(f'{prefix}_events')})"
+    return projection.view(f"{rows} r", others=lambda name: f"{prefix}_{name}")
 
 
 def _pieces(records: Iterable[Record]) -> Iterable[list[Record]]:

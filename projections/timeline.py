@@ -7,7 +7,7 @@ from events.errors import SqlError
 from projections.judge import Judgement
 from projections.loose import TABLES
 from projections.projection import Projection
-from projections.store import EVENTS, PROJECTIONS
+from projections.store import EVENTS, PROJECTIONS, SELECTIONS
 
 EXEMPT = (*TABLES, "projection_bookmarks")
 """Tables without a past: they are not folded from the log."""
@@ -52,7 +52,10 @@ def check(judged: Judgement) -> None:
 def views(seq: int) -> dict[str, str]:
     """The public tables as of an event, in SQL."""
     events = f"SELECT {EVENTS} FROM store.main._events WHERE seq <= {int(seq)}"
-    return {"events": events} | {each.name: each.view(rows(each, seq)) for each in PROJECTIONS}
+    past = {each.name: rows(each, seq) for each in PROJECTIONS}
+    found = {each.name: each.view(f"{past[each.name]} r", others=past.__getitem__) for each in PROJECTIONS}
+    found |= {each.name: each.view(past[each.of.name]) for each in SELECTIONS}
+    return {"events": events} | found
 
 
 def rows(projection: Projection, seq: int) -> str:

@@ -26,7 +26,7 @@ from interfaces import describe, settings, sinks
 from interfaces.api import ExecutionEngine
 from interfaces.cli import VERBS, cli
 from projections.projection import Column, Count, Projection
-from projections.store import PROJECTIONS, Store
+from projections.store import PROJECTIONS, SELECTIONS, Store
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 NOTE = "<!-- Made by scripts/reference.py from the code. Change it there. -->\n\n"
@@ -136,6 +136,7 @@ def tables() -> str:
             types.setdefault(name, {})[column] = kind
         store.close()
     folded = {each.name: each for each in PROJECTIONS}
+    selected = {each.name: each for each in SELECTIONS}
     for name, about in wording.ABOUT.items():
         columns = types.pop(name)
         page += f"## {name}\n\n{about}\n\n"
@@ -145,6 +146,13 @@ def tables() -> str:
                 for column, kind in columns.items()
             ]
             page += table(("column", "type", "meaning", "where it comes from"), rows)
+        elif name in selected:
+            taken = dict(selected[name].columns)
+            rows = [
+                (f"`{column}`", f"`{kind}`", f"`{taken[column]}` of `{selected[name].of.name}`")
+                for column, kind in columns.items()
+            ]
+            page += table(("column", "type", "meaning"), rows)
         else:
             said = wording.ENVELOPE if name == "events" else wording.LOOSE[name]
             page += table(
@@ -161,11 +169,15 @@ def _origin(projection: Projection, name: str) -> tuple[str, str]:
         return "the id", "fourth token of the subject"
     if name == "seq":
         return "the last event that speaks of it", "the sequence of that event"
+    if name in dict(projection.told):
+        return dict(projection.told)[name], "worked out when it is asked for, from columns of the tables"
     if name in dict(projection.extras):
         return f"the text of {name}", "a view over the log file; not folded, and it has no past of its own"
     column = next(each for each in projection.columns if each.name == name)
     if isinstance(column, Count):
         since = column.since
+        if since is None:
+            return column.text, f"counted over {_names(column.events)}"
         return column.text, f"number of {_names(column.events)} after the {since.pick} {_names(since.events)}"
     return column.text, _source(column)
 

@@ -81,7 +81,13 @@ ENVELOPE = {
     "trace": "header `traceparent` (W3C trace context)",
     "data": "the body",
 }
-SAID = {"event": "name", "time": "time", "seq": "sequence"}
+SAID = {
+    "event": "name",
+    "time": "time",
+    "seq": "sequence",
+    "entity": "entity of the",
+    "place": "place in the list of the",
+}
 """How the envelope is called in the origin of a column."""
 LOOSE = {
     "execution_usage": {
@@ -111,6 +117,14 @@ LOOSE = {
 ABOUT = {
     "events": "The second copy of the log: one row per event, as it was stored.",
     "executions": "One row per execution.",
+    "attempts": "One row per execution and attempt.  It is folded from the log whenever it is asked for.",
+    "plans": "One row per plan and per batch.",
+    "plan_steps": "One row per plan and step, those that wait among them; operations of a batch have none.",
+    "schedules": "One row per schedule.",
+    "limits": "One row per limit that ever was set.",
+    "templates": "One row per template.",
+    "dead_letters": "Executions that were lost with their workers again and again and are parked: "
+    "rows of `executions` that nobody has discarded.",
     "nodes": "One row per node that ever was on this log.",
     "findings": "What a person should look at, open or over.",
     "execution_usage": "Samples of what running executions use, of the last seven days. "

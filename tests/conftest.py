@@ -2,10 +2,17 @@
 
 import ast
 import threading
+from collections.abc import Iterable
 from typing import Any
+
+import pytest
+from hypothesis import settings
 
 _parse = ast.parse
 _lock = threading.RLock()
+
+SETTINGS = "_hypothesis_internal_use_settings"  # where hypothesis keeps what a test was decorated with
+settings.register_profile("quick", max_examples=20)
 
 
 def _parse_alone(*args: Any, **options: Any) -> ast.AST:
@@ -18,4 +25,17 @@ def _parse_alone(*args: Any, **options: Any) -> ast.AST:
         return _parse(*args, **options)
 
 
-ast.parse = _parse_alone  # type: ignore[assignment]  the same signature, less exactly
+ast.parse = _parse_alone  # type: ignore[assignment] -- the same signature, less exactly
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+    """Under the profile quick a law is tried with a fifth of the examples it asks for, and at least three.
+
+    `scripts/test` tries them all, and so does CI.
+    """
+    if config.getoption("--hypothesis-profile") != "quick":
+        return
+    for test in {item.obj for item in items if isinstance(item, pytest.Function)}:
+        asked = getattr(test, SETTINGS, None)
+        if isinstance(asked, settings) and asked is not settings.default:
+            setattr(test, SETTINGS, settings(asked, max_examples=max(3, asked.max_examples // 5)))

@@ -19,11 +19,13 @@ VERBS = {
     "run": ("run", "Run a command, show its output, end as it ends."),
     "submit": ("run", "Run a command in the background; the same as run --detach."),
     "status": ("work", "One execution as it is now."),
+    "why": ("why", "Why something waits, runs, or ended as it did."),
     "list": ("work", "Executions, newest first."),
     "wait": ("work", "Wait for the end of an execution, and end as it ended."),
     "result": ("work", "Exit code and output of an execution that is over."),
     "cancel": ("work", "Stop an execution with its whole process tree."),
     "retry": ("work", "Run the same again as a new execution."),
+    "schedule": ("schedule", "Run something later, or again and again."),
     "logs": ("output", "What an execution wrote, unchanged."),
     "progress": ("mark", "Say how far it is, from inside a command."),
     "events": ("look", "The facts of one execution."),
@@ -86,6 +88,9 @@ def cli() -> None:
 def _drawn(verb: click.Command) -> click.Command:
     """Have click keep the lines of examples: the mark for it is one character, docstrings spell it."""
     verb.help = (verb.help or "").replace("\\b\n", "\b\n")
+    if isinstance(verb, click.Group) and not isinstance(verb, Verbs):
+        for each in verb.commands.values():
+            _drawn(each)
     return verb
 
 

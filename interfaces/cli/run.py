@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Verb = Callable[..., Any]
 
 
-def _wish(verb: Verb) -> Verb:
+def wished(verb: Verb) -> Verb:
     """Add the options that say what to run."""
     options = (
         click.option("--shell", is_flag=True, help="A line for /bin/sh."),
@@ -48,7 +48,7 @@ def _wish(verb: Verb) -> Verb:
 @click.command("run")
 @click.option("--detach", is_flag=True, help="Do not wait for it.")
 @json_option
-@_wish
+@wished
 @place
 def run_verb(settings: Any, detach: bool, as_json: bool, **wish: Any) -> None:
     r"""Run a command, show its output, end as it ends.  A node is started when none runs.
@@ -63,7 +63,7 @@ def run_verb(settings: Any, detach: bool, as_json: bool, **wish: Any) -> None:
     from interfaces.cli.background import ensure
 
     given = settings()
-    body = _body(wish)
+    body = body_of(wish)
     ensure(given)
     if detach:
         _told(_submit(given, body), as_json)
@@ -74,7 +74,7 @@ def run_verb(settings: Any, detach: bool, as_json: bool, **wish: Any) -> None:
 @click.command("submit")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the id.")
 @json_option
-@_wish
+@wished
 @place
 def submit_verb(settings: Any, quiet: bool, as_json: bool, **wish: Any) -> None:
     r"""Run a command in the background and print where to watch it.
@@ -82,7 +82,7 @@ def submit_verb(settings: Any, quiet: bool, as_json: bool, **wish: Any) -> None:
     \b
     hindbrain submit --label nightly -- ./backup.sh
     """
-    _told(_submit(settings(), _body(wish)), as_json, quiet)
+    _told(_submit(settings(), body_of(wish)), as_json, quiet)
 
 
 def _told(reply: "Accepted", as_json: bool, quiet: bool = False) -> None:
@@ -97,7 +97,8 @@ async def _submit(engine: "ExecutionEngine", body: dict[str, Any]) -> "Accepted"
     return await engine.submit(body)
 
 
-def _body(wish: dict[str, Any]) -> dict[str, Any]:
+def body_of(wish: dict[str, Any]) -> dict[str, Any]:
+    """Make the request of what was given on the command line."""
     words: list[str] = list(wish["command"])
     forms = [name for name in ("shell", "code", "script") if wish[name]]
     if len(forms) > 1:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from interfaces.cli import GAVE_UP, show
+from interfaces.cli import GAVE_UP, show, why
 from interfaces.cli.options import connected, exit_code, json_option, place, seconds
 
 if TYPE_CHECKING:
@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 
 
 @click.command("status")
-@click.argument("execution_id", metavar="ID")
+@click.argument("execution_id", metavar="[ID]", required=False)
 @json_option
 @place
-def status_verb(settings: Any, execution_id: str, as_json: bool) -> None:
-    r"""Show one execution as it is now.
+def status_verb(settings: Any, execution_id: str | None, as_json: bool) -> None:
+    r"""Show one execution as it is now; without an ID, all that goes on in the background.
 
     \b
     hindbrain status exec_01j...
     """
-    _show(_status(settings(), execution_id), as_json)
+    if execution_id is None:
+        why.going(settings(), as_json)
+    else:
+        _show(_status(settings(), execution_id), as_json)
 
 
 def _show(execution: "Execution", as_json: bool) -> None:

@@ -32,8 +32,8 @@ def named(data: bytes) -> str:
 
 async def foreign(connection: Client, name: str, data: bytes) -> None:
     """Put it as plain nats-py does."""
-    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType]  nats-py leaves its options untyped
-    await (await js.object_store("BRAIN_BLOBS")).put(name, data)  # pyright: ignore[reportUnknownMemberType]  the same
+    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType] -- nats-py leaves its options untyped
+    await (await js.object_store("BRAIN_BLOBS")).put(name, data)  # pyright: ignore[reportUnknownMemberType] -- the same
 
 
 @pytest.mark.parametrize("size", [0, 1, 131_072, 1_000_003])
@@ -54,13 +54,13 @@ async def test_what_we_put_is_read_by_a_foreign_client_and_put_once(
     data = secrets.token_bytes(700_001)
     path = tmp_path / "source"
     path.write_bytes(data)
-    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType]  nats-py leaves its options untyped
+    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType] -- nats-py leaves its options untyped
     async with await Door.connect(server.url("client")) as door:
         assert await door.put(data) == named(data)
         before = (await js.stream_info("OBJ_BRAIN_BLOBS")).state.last_seq
         assert await door.put(path) == named(data)
     assert (await js.stream_info("OBJ_BRAIN_BLOBS")).state.last_seq == before
-    found = await (await js.object_store("BRAIN_BLOBS")).get(named(data))  # pyright: ignore[reportUnknownMemberType]  the same
+    found = await (await js.object_store("BRAIN_BLOBS")).get(named(data))  # pyright: ignore[reportUnknownMemberType] -- the same
     assert found.data == data
 
 

@@ -3,15 +3,15 @@
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
 
+from bus import subjects
 from bus.bridge import Bridge
 from bus.feed import Feed
 from bus.lease import Lease
@@ -22,8 +22,9 @@ from events.codec import Fact
 from events.errors import HindbrainError, NotFound, Unavailable, Validation
 from events.ports import Call
 from events.service import VERBS, Named, Outcome, Verb
+from tests.waiting import became, turned
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 pytestmark = pytest.mark.asyncio
 
 
@@ -161,7 +162,7 @@ async def test_everything_is_served_again_after_the_connection_was_lost(
     assert (await connection.request("brain.cmd.execution.get", b"1", timeout=DEADLINE)).data == b"get:1"
     epoch = bridge.epoch
     bridge.post(lambda: bridge.doubt("a test"))
-    await until(lambda: bridge.epoch > epoch)
+    await became(lambda: bridge.epoch > epoch)
     reply = await again(connection, "brain.cmd.execution.get", b"2")
     assert reply == b"get:2"
     info = msgspec.json.decode((await connection.request("$SRV.INFO.test-g", timeout=DEADLINE)).data)
@@ -188,7 +189,7 @@ async def test_facts_are_told_in_lots_and_a_lost_connection_is_told_as_a_gap(
     heard: queue.SimpleQueue[list[Fact] | None] = queue.SimpleQueue()
     feed = Feed(bridge, lambda lot: heard.put(None if lot is None else list(lot)), ["cancelled"])
     await asyncio.to_thread(feed.start)
-    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType]  nats-py leaves its options untyped
+    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType] -- nats-py leaves its options untyped
     headers = {"Brain-Id": "e1", "Brain-Time": "2026-01-01T00:00:00.000Z", "Brain-By": "me"}
     body = b'{"event":"cancelled","attempt":1,"error":{"code":"cancelled","message":"m"},"end":{}}'
     ack = await js.publish("brain.evt.execution.exec_feed.3.cancelled", body, headers=dict(headers))
@@ -214,25 +215,27 @@ async def test_a_node_asks_another_and_learns_when_there_is_none(bridge: Bridge,
 
 
 async def test_a_lease_is_seen_while_it_is_renewed_and_expires_by_the_server(
-    server: Server, bridge: Bridge
+    server: Server, bridge: Bridge, connection: Client
 ) -> None:
     holder = Bridge(server.url("node"))
+    renewals: Any = await cast(Any, connection).subscribe(subjects.lease("node-node_x"))
     await asyncio.to_thread(holder.start)
     lease, watcher = Lease(holder), Lease(bridge)
     with pytest.raises(Validation):
         lease.hold("node_x", "boot_1", 0.5)
     await asyncio.to_thread(lease.hold, "node_x", "boot_1", 1.0)
     assert (await alive(watcher))["node_x"] == "boot_1"
-    began = time.monotonic()
-    while time.monotonic() < began + 1.6:  # longer than one lease: it was renewed
-        assert 0 < lease.left <= 2 / 3
-        await asyncio.sleep(0.2)
+    for _ in range(5):  # longer than one lease: it was renewed
+        await renewals.next_msg(timeout=DEADLINE)
+        assert lease.left <= 2 / 3
         assert "node_x" in await alive(watcher)
     await asyncio.to_thread(holder.stop)  # as if it had died: nothing is given back
-    await until(lambda: lease.left == 0)
-    while "node_x" in await alive(watcher):
-        assert time.monotonic() < began + DEADLINE
-        await asyncio.sleep(0.1)
+    await became(lambda: lease.left == 0)
+
+    async def expired() -> bool:
+        return "node_x" not in await alive(watcher)
+
+    await turned(expired)
 
 
 async def test_a_lease_that_is_given_back_is_gone_at_once(bridge: Bridge) -> None:
@@ -250,7 +253,7 @@ async def alive(lease: Lease) -> dict[str, str]:
     lease.alive(lambda found: loop.call_soon_threadsafe(answered.set_result, found) and None)
     found = await asyncio.wait_for(answered, DEADLINE)
     assert isinstance(found, dict)
-    return found  # pyright: ignore[reportUnknownVariableType]  a future of anything
+    return found  # pyright: ignore[reportUnknownVariableType] -- a future of anything
 
 
 async def ask(peers: Peers, node: str, verb: str, body: bytes) -> bytes | HindbrainError:
@@ -264,17 +267,11 @@ async def ask(peers: Peers, node: str, verb: str, body: bytes) -> bytes | Hindbr
 
 async def again(connection: Client, subject: str, body: bytes) -> bytes:
     """Ask until somebody serves."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
+
+    async def served() -> bytes:
         try:
             return (await connection.request(subject, body, timeout=DEADLINE)).data
         except NoRespondersError:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.02)
+            return b""
 
-
-async def until(true: Any) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+    return await turned(served)

@@ -43,7 +43,7 @@ async def _echo(connection: Client, send: "list[Frame]", plain: bool) -> list[Ms
         if len(heard) == len(send):
             whole.set()
 
-    await connection.subscribe(inbox, cb=hear)  # pyright: ignore[reportUnknownMemberType]  half typed in nats-py
+    await connection.subscribe(inbox, cb=hear)  # pyright: ignore[reportUnknownMemberType] -- half typed in nats-py
     lot = [frame._replace(subject=inbox) for frame in send]
     if plain:
         assert frames.plain(connection)

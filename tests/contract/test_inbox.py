@@ -4,8 +4,7 @@ import asyncio
 import json
 import secrets
 import threading
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, cast
 
 import pytest
@@ -17,10 +16,12 @@ from nats.aio.client import Client
 from bus.bridge import Bridge
 from bus.inbox import MASK, Inbox, masked
 from bus.server import Server
+from bus.streams import ensure
 from events.errors import HindbrainError, Internal, NotFound, Validation
 from events.ports import Call
+from tests.waiting import turned
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 class Desk:
@@ -59,21 +60,20 @@ async def inbox(bridge: Bridge, desk: Desk) -> AsyncGenerator[Inbox]:
 
 
 async def store(connection: Client, body: bytes, **headers: str) -> int:
-    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType]  nats-py leaves its options untyped
+    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType] -- nats-py leaves its options untyped
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return (await js.publish("brain.inbox.execution.submit", body, headers=named or None)).seq
 
 
 async def gone(connection: Client, sequence: int) -> None:
     """Wait until a message is erased."""
-    deadline = time.monotonic() + DEADLINE
     ask = json.dumps({"seq": sequence}).encode()
-    while (
-        b'"error"'
-        not in (await connection.request("$JS.API.STREAM.MSG.GET.BRAIN_INBOX", ask, timeout=5)).data
-    ):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+
+    async def erased() -> bool:
+        reply = await connection.request("$JS.API.STREAM.MSG.GET.BRAIN_INBOX", ask, timeout=DEADLINE)
+        return b'"error"' in reply.data
+
+    await turned(erased, DEADLINE)
 
 
 async def refused(inbox: Inbox, key: str) -> HindbrainError | None:
@@ -123,12 +123,12 @@ async def test_a_refused_command_is_parked_without_its_secrets_and_found_by_its_
     body = {"refuse": 1, "secrets": {"A": "hidden"}, "env": {"MY_TOKEN": "hidden", "PLAIN": "seen"}}
     sequence = await store(connection, json.dumps(body).encode(), Nats_Msg_Id=identity)
     await gone(connection, sequence)
-    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType]  nats-py leaves its options untyped
+    js = connection.jetstream()  # pyright: ignore[reportUnknownMemberType] -- nats-py leaves its options untyped
     parked = await js.get_last_msg("BRAIN_DEAD", f"brain.dead.inbox.{sequence}")
     assert parked.data is not None
     assert b"hidden" not in parked.data
     assert json.loads(parked.data)["env"] == {"MY_TOKEN": MASK, "PLAIN": "seen"}
-    headers = cast(dict[str, str], parked.headers)  # pyright: ignore[reportUnknownMemberType]  the same
+    headers = cast(dict[str, str], parked.headers)  # pyright: ignore[reportUnknownMemberType] -- the same
     assert headers["Brain-Msg-Id"] == identity.replace(" ", "%20")
     assert json.loads(headers["Brain-Error"])["code"] == "validation"
     error = await refused(inbox, identity)
@@ -142,6 +142,51 @@ async def test_a_refused_command_is_parked_without_its_secrets_and_found_by_its_
     assert isinstance(await refused(later, identity), Validation)
     await asyncio.to_thread(later.stop)
     await asyncio.to_thread(other.stop)
+
+
+class Dying(Bridge):
+    """The bridge of a node that dies as it is about to erase: the call is not sent, and nothing after it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.died = threading.Event()
+
+    async def api(
+        self, call: str, body: Mapping[str, Any] | None = None, *, within: float = 5.0
+    ) -> dict[str, Any]:
+        if call.startswith("STREAM.MSG.DELETE."):
+            self.died.set()
+            await asyncio.Event().wait()
+        return await super().api(call, body, within=within)
+
+
+@pytest.mark.asyncio
+async def test_a_crash_between_parking_and_erasing_parks_nothing_twice(own: Server, desk: Desk) -> None:
+    doomed, bridge = Dying(own.url("node")), Bridge(own.url("node"))
+    for each in (doomed, bridge):
+        await asyncio.to_thread(each.start)
+    await asyncio.to_thread(lambda: bridge.call(ensure(bridge.js), DEADLINE))
+    connection: Any = Client()
+    await connection.connect(own.url("node"))
+    js = connection.jetstream()
+    await asyncio.to_thread(Inbox(doomed, desk, ack_seconds=1.0).start)
+    body = b'{"refuse":1,"secrets":{"A":"hidden"}}'
+    sequence = await store(connection, body, Nats_Msg_Id="crash")
+    assert await asyncio.to_thread(doomed.died.wait, DEADLINE)
+    await asyncio.to_thread(doomed.stop)
+    parked = await js.get_last_msg("BRAIN_DEAD", f"brain.dead.inbox.{sequence}")
+    assert b"hidden" not in parked.data
+    assert (await js.get_msg("BRAIN_INBOX", sequence)).data == body, "it is parked, and still there"
+    inbox = Inbox(bridge, desk, ack_seconds=1.0)
+    await asyncio.to_thread(inbox.start)
+    await gone(connection, sequence)
+    again = await js.get_last_msg("BRAIN_DEAD", f"brain.dead.inbox.{sequence}")
+    assert (again.seq, (await js.stream_info("BRAIN_DEAD")).state.messages) == (parked.seq, 1)
+    assert [call.key for call in desk.calls] == ["crash", "crash"], "the same wish, decided again"
+    assert isinstance(await refused(inbox, "crash"), Validation)
+    await asyncio.to_thread(inbox.stop)
+    await connection.close()
+    await asyncio.to_thread(bridge.stop)
 
 
 @pytest.mark.asyncio
@@ -186,7 +231,7 @@ def test_whatever_is_under_secrets_is_masked(value: Any) -> None:
 
     def leaves(each: Any) -> list[Any]:
         if isinstance(each, dict):
-            return [leaf for inner in each.values() for leaf in leaves(inner)]  # pyright: ignore[reportUnknownVariableType]  any JSON
+            return [leaf for inner in each.values() for leaf in leaves(inner)]  # pyright: ignore[reportUnknownVariableType] -- any JSON
         return [each]
 
     assert set(map(str, leaves(found["a"][0]["secrets"]))) <= {MASK}

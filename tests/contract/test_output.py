@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from bus.output import Outlet
 from bus.server import Server
 from bus.streams import ensure
 from events.ports import Chunk
+from tests.waiting import turned
 
-DEADLINE = 40.0
+DEADLINE = 120.0
 STAMP = "2026-01-01T00:00:00.000Z"
 pytestmark = pytest.mark.asyncio
 
@@ -61,6 +63,31 @@ async def read(server: Server, entity: str, **offsets: Any) -> dict[str, bytes]:
                 assert chunk.offset == (offsets[chunk.stream] or 0) + len(found[chunk.stream])
                 found[chunk.stream] += chunk.data
     return found
+
+
+async def restored(outlet: Outlet, entity: str, path: Path) -> bool:
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[bool] = loop.create_future()
+    outlet.restore(
+        entity, "stdout", path, lambda good: loop.call_soon_threadsafe(answered.set_result, good) and None
+    )
+    return await asyncio.wait_for(answered, DEADLINE)
+
+
+async def test_what_is_stored_is_brought_into_a_file_behind_what_is_there(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    entity, outlet = fresh(), Outlet(bridge)
+    empty, begun = tmp_path / "empty", tmp_path / "begun"
+    assert await restored(outlet, entity, empty)
+    assert empty.read_bytes() == b""
+    data = secrets.token_bytes(12_345)
+    assert await sent(outlet, cut(entity, data)[:-1])
+    assert await sent(outlet, cut(fresh(), b"of somebody else"))
+    begun.write_bytes(data[:2500])
+    for path in (empty, begun, begun):
+        assert await restored(outlet, entity, path)
+        assert path.read_bytes() == data
 
 
 async def test_output_is_stored_and_its_end_is_known(server: Server, bridge: Bridge) -> None:
@@ -156,15 +183,20 @@ async def test_a_server_that_dies_leaves_doubt_and_sending_again_makes_it_whole(
     sending = asyncio.ensure_future(sent(outlet, cut(entity, data, size=500)[:-1]))
     pid = own.pid
     assert pid is not None
-    while (await reached(outlet, entity) or 0) < 50_000:  # noqa: ASYNC110  only the server knows how far it is
-        await asyncio.sleep(0.005)
+
+    async def begun() -> bool:
+        return (await reached(outlet, entity) or 0) >= 50_000
+
+    await turned(begun)
     os.kill(pid, signal.SIGKILL)
     assert not await sending
     await asyncio.to_thread(own.restart)
-    deadline = time.monotonic() + DEADLINE
-    while (at := await reached(outlet, entity)) is None:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+
+    async def known() -> tuple[int] | None:
+        found = await reached(outlet, entity)
+        return None if found is None else (found,)
+
+    (at,) = await turned(known) or (0,)
     assert 0 <= at < len(data)
     assert await sent(outlet, cut(entity, data[at:], size=50_000, at=at))
     assert (await reading)["stdout"] == data
@@ -183,16 +215,10 @@ async def test_progress_and_samples_reach_whoever_listens(server: Server, bridge
         heard = [message["current"] async for message in watch if message is not None]
     assert heard == [0, 1, 2]
     outlet.sample(("execution", entity), {"cpu": 0.5})
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        reply = await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(
-                bridge.request(f"$JS.API.DIRECT.GET.BRAIN_TELEMETRY.brain.tel.execution.{entity}"),
-                bridge.loop,
-            )
-        )
-        if reply.data:
-            assert reply.data == b'{"cpu":0.5}'
-            return
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    subject = f"$JS.API.DIRECT.GET.BRAIN_TELEMETRY.brain.tel.execution.{entity}"
+
+    async def stored() -> bytes:
+        reply = asyncio.run_coroutine_threadsafe(bridge.request(subject), bridge.loop)
+        return (await asyncio.wrap_future(reply)).data
+
+    assert await turned(stored) == b'{"cpu":0.5}'

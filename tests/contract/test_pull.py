@@ -15,6 +15,7 @@ from bus import streams
 from bus.bridge import Bridge
 from bus.pull import Lot, Pull
 from bus.server import Server
+from tests.waiting import became
 
 PATIENCE = 20.0
 
@@ -55,14 +56,7 @@ class Taker:
             self.pull.want(len(lot))
 
     async def until(self, n: int) -> None:
-        await until(lambda: len(self.got) >= n)
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not fact():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)
+        await became(lambda: len(self.got) >= n)
 
 
 async def fill(bridge: Bridge, n: int) -> None:
@@ -155,7 +149,7 @@ def test_a_request_that_ran_out_is_asked_again(lone: Bridge) -> None:
     async def test() -> None:
         async with pulling(lone, reader, greedy=False, expires=0.5) as (pull, taker):
             pull.want(5)
-            await until(lambda: pull.made == 1)
+            await became(lambda: pull.made == 1)
             await asyncio.sleep(1.2)
             await fill(lone, 9)
             await taker.until(5)
@@ -169,7 +163,7 @@ def test_a_killed_server_costs_a_reader_nothing_and_doubles_nothing(own: Server,
     pull = taker.pull = Pull(lone, streams.OUTPUT, reader, taker)
     lone.call(fill(lone, 30_000), PATIENCE)
     lone.call(pull.start(), PATIENCE)
-    lone.call(until(lambda: pull.made == 1), PATIENCE)
+    lone.call(became(lambda: pull.made == 1), PATIENCE)
     for round_ in range(3):
         lone.post(lambda: pull.want(500))
         lone.call(taker.until(1 + round_ * 10_000), PATIENCE)
@@ -202,7 +196,7 @@ def test_a_deaf_pull_is_noticed_by_its_missing_heartbeats(lone: Bridge) -> None:
     async def test() -> None:
         async with pulling(lone, reader, heartbeat=0.2) as (pull, taker):
             pull.want(10)
-            await until(lambda: pull.made == 1)
+            await became(lambda: pull.made == 1)
             subscription: Any = vars(pull)["_subscription"]
             await subscription.feed.unsubscribe()
             await lone.subscribe(subscription.subject, subscription.listener)
@@ -231,7 +225,7 @@ def test_a_worker_gets_again_what_it_did_not_acknowledge(own: Server, lone: Brid
     own.start()
     lone.post(lambda: pull.want(4))
     # The server writes acknowledgements down a little later: after a kill, even those may come again.
-    lone.call(until(lambda: {3, 4} <= set(taker.got[4:])), PATIENCE)
+    lone.call(became(lambda: {3, 4} <= set(taker.got[4:])), PATIENCE)
     lone.call(pull.stop(), PATIENCE)
     assert taker.got[:4] == [1, 2, 3, 4]
     assert lone.call(consumers(lone), PATIENCE) == 1
@@ -263,7 +257,7 @@ def test_a_consumer_that_exists_keeps_its_place_and_takes_the_new_settings(lone:
 def test_very_many_small_wishes_do_not_flood_the_server(lone: Bridge) -> None:
     async def test() -> None:
         async with pulling(lone, worker, greedy=False) as (pull, taker):
-            await until(lambda: pull.made == 1)
+            await became(lambda: pull.made == 1)
             for _ in range(700):
                 pull.want(1)
             await lone.api(f"CONSUMER.INFO.{streams.OUTPUT}.worker")

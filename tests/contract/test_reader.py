@@ -16,7 +16,7 @@ from events import codec
 from events.errors import Damaged
 from events.execution import EXECUTION
 from events.ports import Ask
-from tests.contract.test_log import NEW, START, SUBMIT, WITHIN, Lots, clock, fresh, handle, submitted
+from tests.contract.logs import NEW, START, SUBMIT, WITHIN, Lots, clock, fresh, handle, submitted
 
 
 class Page:

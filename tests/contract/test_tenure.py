@@ -3,25 +3,16 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 import pytest
 
 from bus.bridge import Bridge
 from bus.server import Server
 from bus.tenure import Tenure
+from tests.waiting import until
 
-DEADLINE = 15.0
 SECONDS = 2
-
-
-def until(fact: Callable[[], bool]) -> float:
-    """Wait for a fact, and say how many seconds it took."""
-    began, never = time.monotonic(), threading.Event()
-    while not fact():
-        assert time.monotonic() < began + DEADLINE, "it did not happen in time"
-        never.wait(0.02)
-    return time.monotonic() - began
 
 
 @pytest.fixture

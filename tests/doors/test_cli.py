@@ -70,7 +70,7 @@ def test_without_a_node_it_ends_with_3(hindbrain: Run, verb: tuple[str, ...]) ->
         ("run",),
         ("run", "--shell", "--code", "--", "x"),
         ("nothing",),
-        ("status",),
+        ("wait",),
         ("run", "--env", "X", "--", "a"),
     ],
 )

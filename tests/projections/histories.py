@@ -7,18 +7,22 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from events import codec, execution, finding, node, view
+from events import codec, execution, finding, limit, node, plan, schedule, template, view
 from events.errors import HindbrainError
 from events.execution import End, Progress
 from events.message import Event, Message
 from events.ports import Decider
-from events.spec import Aws, Blob, Exec, Script, Shell, Spec
+from events.spec import Aws, Blob, Exec, Retries, Script, Shell, Spec
 from projections.record import Record
 
 DECIDERS: dict[str, Decider[Any]] = {
     "execution": execution.EXECUTION,
     "node": node.NODE,
     "finding": finding.FINDING,
+    "plan": plan.PLAN,
+    "schedule": schedule.SCHEDULE,
+    "limit": limit.LIMIT,
+    "template": template.TEMPLATE,
 }
 
 
@@ -70,6 +74,8 @@ class Log:
                 self.pids[entity] = pid
             case execution.Completed() | execution.Failed() | execution.Cancelled() | execution.TimedOut():
                 self.pids[entity] = event.end.pid
+            case execution.AttemptFailed():
+                self.pids[entity] = event.end.pid
             case _:
                 pass
         return record
@@ -98,7 +104,7 @@ class Log:
         if kind != "execution" or not isinstance(event, execution.Queued):
             return ""
         spec = event.spec or self.states[kind, entity].spec
-        return f".{spec.module}.{spec.priority}"
+        return f".{spec.module}.{event.priority or spec.priority}"
 
     def row(self, entity: str) -> dict[str, Any] | None:
         """The row of `executions` that the state of an execution says, without its log files."""
@@ -114,8 +120,7 @@ class Log:
             "id": entity,
             "status": state.status,
             "reason": problem.code if isinstance(state.end, execution.Failed) and problem else None,
-            "held": state.held
-            and {"reason": state.held.reason, "by": state.held.taken_by, "until": state.held.until},
+            "held": None if state.held is None else msgspec.to_builtins(view.held(state.held)),
             "kind": state.spec.form,
             "command": state.spec.text,
             "code": view.code_text(state),
@@ -123,7 +128,7 @@ class Log:
             "description": state.spec.description,
             "labels": list(state.spec.labels),
             "module": state.spec.module,
-            "priority": state.spec.priority,
+            "priority": state.priority,
             "node": state.started.node if state.started else None,
             "attempt": state.attempt,
             "pid": self.pids.get(entity),
@@ -144,7 +149,12 @@ class Log:
             "stdout_bytes": end.stdout_bytes if over else report.stdout_bytes if report else 0,
             "stderr_bytes": end.stderr_bytes if over else report.stderr_bytes if report else 0,
             "idempotency_key": state.spec.idempotency_key,
-            "plan_id": None,
+            "plan_id": state.spec.plan_id,
+            "step": state.spec.step,
+            "schedule_id": state.spec.schedule_id,
+            "concurrency_key": state.spec.concurrency_key,
+            "retries": state.spec.retries.max if state.spec.retries else 0,
+            "attempts_failed": state.attempts_failed,
             "retry_of": state.retry_of,
             "seq": state.seq,
         }
@@ -193,6 +203,9 @@ asides = st.fixed_dictionaries(
         "idempotency_key": maybe,
         "priority": st.sampled_from(["critical", "medium", "idle"]),
         "env": st.just({"A": "b"}),
+        "retries": st.sampled_from([None, Retries(max=5, on=["command_failed", "lost", "timeout"])]),
+        "concurrency_key": st.sampled_from([None, "tenant"]),
+        "plan_id": maybe,
     }
 )
 
@@ -228,10 +241,19 @@ def commands(attempt: int) -> st.SearchStrategy[Message]:
         stderr_bytes=counts,
     )
     why = st.sampled_from(["exited", "spawn_failed", "timeout", "cancelled", "output_limit", "io"])
-    finish = st.builds(execution.Finish, attempt=n, why=why, end=ends, text=text)
-    lose = st.builds(execution.Lose, attempt=n, reason=text)
+    moment = st.integers(0, 4_000_000_000_000)
+    finish = st.builds(execution.Finish, attempt=n, why=why, end=ends, text=text, now_ms=moment)
+    lose = st.builds(execution.Lose, attempt=n, reason=text, now_ms=moment)
     cancel = st.builds(execution.Cancel, reason=maybe)
-    return st.one_of(submit, start, report, finish, lose, cancel, st.just(execution.Release()))
+    reasons = st.sampled_from(["time", "backoff", "limit", "idle"])
+    waits = st.one_of(
+        st.builds(execution.Release, reason=reasons),
+        st.builds(execution.Hold, reason=reasons, until=st.none() | times),
+        st.builds(execution.Prioritize, priority=st.sampled_from(["high", "low", "idle"]), reason=text),
+        st.builds(execution.Requeue, reason=text),
+        st.builds(execution.Discard, reason=maybe),
+    )
+    return st.one_of(submit, start, report, finish, lose, cancel, waits)
 
 
 def chained(log: Log, entities: Iterable[str]) -> None:

@@ -79,7 +79,7 @@ def test_an_error_in_a_lot_takes_all_of_it_back(tmp_path: Path, monkeypatch: pyt
     store = Store(tmp_path / "brain.duckdb")
     store.apply(log.records[:3])
     with monkeypatch.context() as patch:
-        patch.setattr("projections.store.PROJECTIONS", (EXECUTIONS, object()))
+        patch.setattr("projections.store.KEPT", (EXECUTIONS, object()))
         with pytest.raises(AttributeError):
             store.apply(log.records[3:])
     assert store.bookmark().seq == 3

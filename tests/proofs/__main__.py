@@ -12,7 +12,24 @@ from pathlib import Path
 
 from tests.proofs.report import Report
 
-PROOFS = ("kills", "actors", "inbox", "crowd", "pair", "trees", "past", "damage", "fuzz", "flood")
+PROOFS = (
+    "kills",
+    "actors",
+    "inbox",
+    "crowd",
+    "pair",
+    "trees",
+    "past",
+    "damage",
+    "fuzz",
+    "flood",
+    "ticks",
+    "graphs",
+    "batch",
+    "plans",
+    "limits",
+    "plans_rules",
+)
 
 
 def main() -> int:

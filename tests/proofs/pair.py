@@ -31,7 +31,7 @@ async def prove(
     async with ground(folder / "a", **settings) as first, ground(folder / "b", **settings) as second:
         await first.up()
         # It has no projector: the tables are the first one's.
-        url = await asyncio.to_thread(_joining, first)
+        url = await asyncio.to_thread(joining, first)
         await second.up("--nats", url, "--roles", "executor,monitor,gateway")
         them = Outsider(lambda: str(first.info["nats_url"]))
         try:
@@ -40,7 +40,7 @@ async def prove(
             await them.close()
 
 
-def _joining(first: Ground) -> str:
+def joining(first: Ground) -> str:
     """The URL by which another node joins: the server of this one with the password of its `node` user."""
     passwords = json.loads((first.data / "nats" / "credentials.json").read_bytes())["passwords"]
     port = urlsplit(str(first.info["nats_url"])).port

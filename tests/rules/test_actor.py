@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pykka
@@ -12,6 +12,7 @@ import pytest
 from actors.actor import Actor, ActorCrashed, Crashed, Ended, Fault, StartFailed
 from actors.mailbox import Mailbox, MailboxFull
 from events.errors import NotFound
+from tests.waiting import PATIENCE, until
 
 
 class Listener(Actor):
@@ -38,18 +39,10 @@ class Listener(Actor):
         self.stops += 1
 
 
-def until(fact: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not fact():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        pause.wait(0.002)
-
-
 @pytest.fixture(autouse=True)
-def nobody_is_left() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]  pytest calls it
+def nobody_is_left() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] -- pytest calls it
     yield
-    pykka.ActorRegistry.stop_all(timeout=5)
+    pykka.ActorRegistry.stop_all(timeout=PATIENCE)
     assert pykka.ActorRegistry.get_all() == []
 
 
@@ -60,7 +53,7 @@ def begun(**given: Any) -> Listener:
 
 
 def ask(actor: Actor, message: Any) -> Any:
-    return actor.actor_ref.ask(message, timeout=5)
+    return actor.actor_ref.ask(message, timeout=PATIENCE)
 
 
 def test_messages_are_read_in_order_and_asks_are_answered() -> None:
@@ -91,13 +84,13 @@ def test_a_plain_object_can_be_the_logic() -> None:
     actor = Actor(counter, name="counter")
     actor.begin()
     assert ask(actor, 3) == 3
-    assert counter.ticked.wait(5)
+    assert counter.ticked.wait(PATIENCE)
 
 
 def test_starting_by_pykkas_own_door_works_too() -> None:
     reference = Listener.start()
-    assert reference.ask("hello", timeout=5) == "hello"
-    assert reference.stop(timeout=5)
+    assert reference.ask("hello", timeout=PATIENCE) == "hello"
+    assert reference.stop(timeout=PATIENCE)
     with pytest.raises(pykka.ActorDeadError):
         reference.tell("anybody?")
 
@@ -129,7 +122,7 @@ def test_a_letter_that_killed_two_actors_is_poison() -> None:
     box.tell(ValueError("deadly"))
     box.tell("behind it")
     for _ in range(2):
-        begun(mailbox=box, report=reports.append).join(5)
+        begun(mailbox=box, report=reports.append).join(PATIENCE)
     assert [isinstance(crash, Crashed) and crash.poison for crash in reports] == [False, True]
     third = begun(mailbox=box, report=reports.append)
     until(lambda: third.heard == ["behind it"])
@@ -162,7 +155,7 @@ def test_starting_is_not_waited_for_for_ever() -> None:
         start_seconds = 0.02
 
         def on_start(self) -> None:
-            gate.wait(5)
+            gate.wait(PATIENCE)
 
     box = Mailbox()
     box.tell("for the successor")
@@ -170,7 +163,7 @@ def test_starting_is_not_waited_for_for_ever() -> None:
     with pytest.raises(StartFailed):
         slow.begin(mailbox=box, report=lambda _: None)
     gate.set()
-    assert slow.join(5)
+    assert slow.join(PATIENCE)
     assert slow.heard == []
     assert len(box) == 1
 
@@ -191,17 +184,17 @@ def test_a_full_mailbox_refuses_but_not_the_system() -> None:
 def test_stop_overtakes_what_waits_and_those_who_asked_are_told() -> None:
     gate, held = threading.Event(), threading.Event()
     actor = begun()
-    actor.mailbox.tell(lambda: (held.set(), gate.wait(5)))
-    assert held.wait(5)
+    actor.mailbox.tell(lambda: (held.set(), gate.wait(PATIENCE)))
+    assert held.wait(PATIENCE)
     assert actor.mailbox.busy_seconds is not None
     question = actor.actor_ref.ask("too late", block=False)
     actor.mailbox.tell("too late as well")
     assert actor.mailbox.oldest_seconds > 0
     actor.stop()
     gate.set()
-    assert actor.join(5)
+    assert actor.join(PATIENCE)
     with pytest.raises(pykka.ActorDeadError):
-        question.get(timeout=5)
+        question.get(timeout=PATIENCE)
     assert actor.heard == []
     with pytest.raises(pykka.ActorDeadError):
         actor.mailbox.tell("gone")
@@ -211,13 +204,13 @@ def test_stopping_is_fine_before_the_start_twice_and_halfway() -> None:
     early = Listener()
     early.stop()
     early.begin()
-    assert early.join(5)
+    assert early.join(PATIENCE)
     assert early.stops == 0
 
     twice = begun()
     twice.stop()
     twice.stop()
-    assert twice.join(5)
+    assert twice.join(PATIENCE)
     twice.stop()
     assert twice.stops == 1
 
@@ -227,7 +220,7 @@ def test_stopping_is_fine_before_the_start_twice_and_halfway() -> None:
 
     halfway = Halfway()
     halfway.begin()
-    assert halfway.join(5)
+    assert halfway.join(PATIENCE)
 
 
 def test_ticks_come_although_messages_flood_and_messages_although_ticks_are_slow() -> None:

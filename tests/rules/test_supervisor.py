@@ -1,8 +1,7 @@
 """A troupe goes on playing: the fallen are replaced, nothing sent to them is lost, and it stops in order."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pykka
@@ -19,6 +18,7 @@ from actors.supervisor import (
     pause_before,
 )
 from events.errors import NotFound
+from tests.waiting import PATIENCE, until
 
 
 class Player(Actor):
@@ -59,20 +59,12 @@ class Office:
         )
 
 
-def until(fact: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not fact():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        pause.wait(0.002)
-
-
 @pytest.fixture(autouse=True)
-def nobody_is_left() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]  pytest calls it
+def nobody_is_left() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] -- pytest calls it
     yield
     for supervisor in pykka.ActorRegistry.get_by_class(Supervisor):  # it would replace the others
-        supervisor.stop(timeout=5)
-    pykka.ActorRegistry.stop_all(timeout=5)
+        supervisor.stop(timeout=PATIENCE)
+    pykka.ActorRegistry.stop_all(timeout=PATIENCE)
     assert pykka.ActorRegistry.get_all() == []
 
 
@@ -110,7 +102,7 @@ def test_the_fallen_are_replaced_and_their_letters_handed_on() -> None:
     first = [True]
 
     def once() -> None:
-        gate.wait(5)
+        gate.wait(PATIENCE)
         if first and first.pop():
             raise SystemExit(1)
         book.append("the second time")
@@ -119,13 +111,13 @@ def test_the_fallen_are_replaced_and_their_letters_handed_on() -> None:
     for number in range(3):
         address.tell(number)
     gate.set()
-    until(lambda: 2 in book)
+    until(lambda: 2 in book and office.restarted)  # it is told after the successor began
     assert book == ["a enters", "sent before the start", "a enters", "the second time", 0, 1, 2]
     (news,) = office.restarted
     assert (news.name, news.reason, news.error, news.restarts) == ("a", "crashed", "SystemExit(1)", 1)
     assert (news.pause_seconds, news.waiting) == (0.0, 4)
     assert office.dead == []
-    assert address.ask("well?", timeout=5) == "well?"
+    assert address.ask("well?", timeout=PATIENCE) == "well?"
 
 
 def test_a_message_that_keeps_killing_becomes_a_dead_letter() -> None:
@@ -135,7 +127,7 @@ def test_a_message_that_keeps_killing_becomes_a_dead_letter() -> None:
     office.troupe.begin()
     office.troupe.address("a").tell(deadly)
     office.troupe.address("a").tell("behind it")
-    until(lambda: "behind it" in book)
+    until(lambda: "behind it" in book and len(office.restarted) == 2)
     assert office.dead == [DeadLetter("a", deadly, "poison", "ValueError('deadly')")]
     assert [news.restarts for news in office.restarted] == [1, 2]
     assert office.restarted[0].pause_seconds == 0 < office.restarted[1].pause_seconds
@@ -148,7 +140,7 @@ def test_too_many_restarts_escalate_and_stop_everybody() -> None:
     address = office.troupe.address("b")
     for _ in range(2):
         address.tell(ValueError("deadly"))
-    assert office.troupe.join(5)
+    assert office.troupe.join(PATIENCE)
     assert office.exhausted == [Exhausted("b", "ValueError('deadly')", 2, 30)]
     assert [letter.reason for letter in office.dead] == ["poison", "unread"]
     assert [row.state for row in office.troupe.census()] == ["stopped", "failed"]
@@ -182,7 +174,7 @@ def test_who_ends_in_good_order_is_replaced_only_if_permanent(restart: Any, agai
     book: list[Any] = []
     office = Office(Child("a", lambda: Player(book), restart))
     office.troupe.begin()
-    pykka.ActorRegistry.get_by_class(Player)[0].stop(timeout=5)
+    pykka.ActorRegistry.get_by_class(Player)[0].stop(timeout=PATIENCE)
     if again:
         until(lambda: office.restarted)
         assert office.restarted[0].reason == "ended"
@@ -213,13 +205,13 @@ def test_who_hangs_is_reported_and_does_not_hold_up_the_others() -> None:
 
     def hang() -> None:
         held.set()
-        gate.wait(10)
+        gate.wait(PATIENCE)
 
     office = Office(Child("a", lambda: Player(book)), Child("b", lambda: Player([]), shutdown_seconds=0.05))
     office.troupe.begin()
     office.troupe.address("b").tell(hang)
     office.troupe.address("b").tell("unread")
-    assert held.wait(5)
+    assert held.wait(PATIENCE)
     row = office.troupe.census()[1]
     assert (row.current, row.length) == ("function", 1)
     assert row.busy_seconds is not None
@@ -238,7 +230,7 @@ def test_the_census_tells_how_everybody_is_doing() -> None:
     office.troupe.begin()
     address = office.troupe.address("a")
     for number in range(3):
-        address.ask(number, timeout=5)
+        address.ask(number, timeout=PATIENCE)
     office.troupe.fail("a")
     address.tell("dies here, and is read by the successor")
     until(lambda: office.troupe.census()[0].handled == 4)
@@ -264,7 +256,7 @@ def test_an_actor_may_not_ask() -> None:
     office.troupe.begin()
     other = office.troupe.address("b")
     with pytest.raises(NotForActors):
-        office.troupe.address("a").ask(lambda: other.ask("hm", timeout=1), timeout=5)
+        office.troupe.address("a").ask(lambda: other.ask("hm", timeout=1), timeout=PATIENCE)
 
 
 def test_an_error_of_those_who_are_told_does_not_stop_the_troupe(caplog: pytest.LogCaptureFixture) -> None:
@@ -275,7 +267,7 @@ def test_an_error_of_those_who_are_told_does_not_stop_the_troupe(caplog: pytest.
     troupe.begin()
     troupe.fail("a", at_once=True)
     until(lambda: troupe.census()[0].restarts == 1)
-    assert troupe.address("a").ask("well?", timeout=5) == "well?"
+    assert troupe.address("a").ask("well?", timeout=PATIENCE) == "well?"
     assert "nobody could be told" in caplog.text
 
 
@@ -283,7 +275,7 @@ def test_stopping_before_the_start_is_fine() -> None:
     office = Office(Child("a", lambda: Player([])))
     assert office.troupe.halt() == ()
     office.troupe.begin()
-    assert office.troupe.join(5)
+    assert office.troupe.join(PATIENCE)
     assert [row.state for row in office.troupe.census()] == ["new"]
 
 

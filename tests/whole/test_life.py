@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -126,29 +127,55 @@ async def test_without_a_node_the_command_line_says_so(tmp_path: Path) -> None:
         assert json.loads(done.stdout)["error"]["code"] == "unavailable"
 
 
-async def test_one_ctrl_c_cancels_and_two_leave_it_alone(bus: Foreign, place: Place) -> None:
-    for presses, status, code in ((1, "cancelled", 130), (2, "running", 130)):
-        line = "trap 'sleep 2; exit 0' TERM; echo up; while :; do sleep 0.05; done"
-        watcher = place.begin("run", "--shell", "--", line if presses == 2 else "echo up; sleep 60")
-        assert watcher.stdout is not None
-        assert await asyncio.to_thread(watcher.stdout.readline) == b"up\n"
-        newest = (await bus.ask("execution.list", {"limit": 1, "status": "running"}))["executions"]
+async def watched(bus: Foreign, place: Place, line: str) -> tuple["subprocess.Popen[bytes]", str]:
+    """Begin a `run` at a terminal, and find out which execution it watches."""
+    watcher = place.begin("run", "--shell", "--", line)
+    assert watcher.stdout is not None
+    assert await asyncio.to_thread(watcher.stdout.readline) == b"up\n"
 
-        async def listed() -> list[Any]:
-            return (await bus.ask("execution.list", {"limit": 1, "status": "running"}))["executions"]
+    async def listed() -> list[dict[str, Any]]:
+        found = (await bus.ask("execution.list", {"limit": 10, "status": "running"}))["executions"]
+        return [each for each in found if each["command"] == line]
 
-        newest = await bus.until(listed)
-        os.kill(watcher.pid, signal.SIGINT)
-        if presses == 2:
-            assert watcher.stderr is not None
-            await asyncio.to_thread(watcher.stderr.readline)
-            await asyncio.to_thread(watcher.stderr.readline)
-            os.kill(watcher.pid, signal.SIGINT)
-        out, err = await asyncio.to_thread(watcher.communicate, timeout=20)
-        assert watcher.returncode == code, (out, err)
-        found = (await bus.ask("execution.get", {"execution_id": newest[0]["id"]}))["execution"]
-        assert found["status"] in (status, "cancelled")
-        await bus.over(found["id"])
+    return watcher, (await bus.until(listed))[0]["id"]
+
+
+async def status(bus: Foreign, execution: str) -> str:
+    return (await bus.ask("execution.get", {"execution_id": execution}))["execution"]["status"]
+
+
+async def test_one_ctrl_c_cancels_and_waits_for_the_end(bus: Foreign, place: Place) -> None:
+    watcher, execution = await watched(bus, place, "echo up; sleep 60")
+    os.kill(watcher.pid, signal.SIGINT)
+    said = await asyncio.to_thread(watcher.communicate, timeout=60)
+    assert watcher.returncode == 130, said
+    assert await status(bus, execution) == "cancelled"
+
+
+async def test_a_second_ctrl_c_leaves_what_was_asked_to_stop_alone(
+    bus: Foreign, place: Place, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    watcher, execution = await watched(
+        bus,
+        place,
+        f"trap 'while ! [ -e {gate} ]; do sleep 0.05; done; echo bye; exit 0' TERM; "
+        "echo up; while :; do sleep 0.05; done",
+    )
+    os.kill(watcher.pid, signal.SIGINT)
+
+    async def asked() -> bool:
+        return "cancel_requested" in await names(bus, execution)
+
+    await bus.until(asked)
+    os.kill(watcher.pid, signal.SIGINT)
+    said = await asyncio.to_thread(watcher.communicate, timeout=60)
+    assert watcher.returncode == 130, said
+    assert await status(bus, execution) == "running", "it did not wait for the end, and did not hasten it"
+    gate.touch()
+    done = await bus.over(execution)
+    assert (done["status"], done["result"]["stdout"]) == ("cancelled", "up\nbye\n")
+    assert (await names(bus, execution)).count("cancel_requested") == 1
 
 
 async def test_down_leaves_commands_running_and_up_finds_them(own: Place) -> None:

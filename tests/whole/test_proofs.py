@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proofs import actors, crowd, damage, inbox, kills, pair, past, trees
+from tests.proofs import actors, crowd, damage, inbox, kills, limits, pair, past, ticks, trees
 from tests.proofs.report import Report
 
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
@@ -63,4 +63,14 @@ async def test_the_past_stays_as_it_was(report: Report, place: Path) -> None:
 
 async def test_damage_is_found_and_named(report: Report, place: Path) -> None:
     await damage.prove(report, place, seed=7, count=6)
+    assert report.held, report.failed
+
+
+async def test_each_tick_is_one_execution_whoever_is_killed(report: Report, place: Path) -> None:
+    await ticks.prove(report, place, seed=7, kills=1, changes=2, delayed=10)
+    assert report.held, report.failed
+
+
+async def test_limits_hold_while_the_limiter_is_stopped(report: Report, place: Path) -> None:
+    await limits.prove(report, place, seed=7, count=60, blows=1, behind=100)
     assert report.held, report.failed

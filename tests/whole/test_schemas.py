@@ -84,6 +84,17 @@ async def _everything(bus: Foreign, ask: Any) -> None:
     await bus.until(runs)
     await ask("execution.result", {"execution_id": slow})
     await ask("execution.retry", {"execution_id": slow})
+    await ask("execution.retry", {"where": {"status": "failed"}})
+    await ask("execution.reorder", {"execution_id": slow, "to": "last"})
+    later = (await ask("execution.submit", {"exec": {"program": "true"}, "delay_ms": 3_600_000}))[
+        "execution_id"
+    ]
+    await ask("execution.reorder", {"execution_id": later, "priority": "low"})
+    await ask("execution.cancel", {"execution_id": later})
+    await ask("dead.list", {})
+    await ask("dead.get", {"execution_id": slow})
+    await ask("dead.retry", {"all": True})
+    await ask("dead.discard", {"all": True})
     await ask("execution.cancel", {"execution_id": slow, "reason": "r", "grace_ms": 100})
     for each in (*ids, slow):
         done = await ask("execution.wait", {"execution_id": each, "timeout_ms": 30_000})

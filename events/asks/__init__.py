@@ -1,0 +1,1 @@
+"""Requests and replies, a module for every kind that has a desk of its own."""
