@@ -2,38 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
-from actors import clerk
-from actors.clerk import Table
+from actors import choosing, clerk
+from actors.clerk import Gather, Table, Turns
+from actors.rehearsing import read
 from actors.submitting import Stored, Submitting, wished
-from events import service
-from events.errors import HindbrainError, NotFound, Validation
-from events.execution import EXECUTION, TERMINAL
+from events import rehearsal, service
+from events.asks.rehearse import Line
+from events.errors import HindbrainError, NotFound
+from events.execution import EXECUTION, State
+from events.message import Message
 from events.ports import Ask, Call, Doors, Loaded, Log, Outcome
-
-MOST = 1000
-"""How many one request runs again, or takes off a list."""
-
-T = TypeVar("T")
-Turns = Callable[[Call, Callable[[], None]], None]
-"""Has something done in the gateway's thread; what it raises is the answer to the call."""
-
-
-class Gather(Generic[T]):
-    """Answers that come in lots, until all of them are there."""
-
-    def __init__(self, count: int, done: Callable[[list[T]], None]) -> None:
-        self._count, self._done = count, done
-        self._found: list[T] = []
-
-    def __call__(self, lot: Sequence[T]) -> None:
-        """Some more have come."""
-        self._found += lot
-        if len(self._found) >= self._count:
-            self._done(self._found)
 
 
 @dataclass(slots=True)
@@ -52,20 +34,51 @@ class Again:
         self._log, self._doors, self._submitting, self._turn = journal, doors, submitting, turn
 
     def retry(self, ask: service.Retry, call: Call) -> None:
-        """Answer a request that names no single execution."""
-        sql, params = _query(ask)
+        """Answer a request that names no single execution, or only rehearses."""
+        if ask.execution_id is not None:
+            self.rehearse(call, [ask.execution_id], ask.secrets, _rehearsed)
+            return
+        sql, params = choosing.over(ask.where, ask.limit)
 
         def answer(batch: Batch) -> None:
             made = service.Retried(retried=batch.retried, refused=batch.refused, seq=batch.seq)
             clerk.answer(call, lambda: made)
 
         def chosen(rows: list[list[Any]]) -> None:
-            self.many(call, [row[0] for row in rows], ask.secrets, ask.idempotency_key, answer)
+            names = [row[0] for row in rows]
+            if ask.rehearse:
+                self.rehearse(call, names, ask.secrets, _rehearsed)
+            else:
+                self.many(call, names, ask.secrets, ask.idempotency_key, answer)
 
-        self.choose(call, sql, params, chosen)
+        self.choose(call, sql, params, chosen, ask.min_seq)
+
+    def rehearse(
+        self,
+        call: Call,
+        names: Sequence[str],
+        secrets: dict[str, str],
+        reply: Callable[[list[Line]], Message],
+    ) -> None:
+        """Answer what running these again would do."""
+
+        def line(each: Loaded) -> Line:
+            state = each.snapshot.state
+            try:
+                wished(each.entity, state, _own(secrets, state), None)
+            except HindbrainError as error:
+                return Line(id=each.entity, text=f"nothing: {error.message}")
+            return Line(id=each.entity, text=f"it {state.status}: {state.spec.text} would run again")
+
+        read(self._log, call, EXECUTION, names, line, reply)
 
     def choose(
-        self, call: Call, sql: str, params: Sequence[Any], then: Callable[[list[list[Any]]], None]
+        self,
+        call: Call,
+        sql: str,
+        params: Sequence[Any],
+        then: Callable[[list[list[Any]]], None],
+        min_seq: int | None = None,
     ) -> None:
         """Ask the tables, and go on with the rows in the gateway's thread."""
 
@@ -75,7 +88,7 @@ class Again:
             else:
                 self._turn(call, lambda: then(found.rows))
 
-        clerk.ask(self._doors, sql, params, done)
+        clerk.ask(self._doors, sql, params, done, min_seq=min_seq)
 
     def many(
         self,
@@ -128,8 +141,7 @@ class Again:
             raise each.error
         if each.snapshot.n == 0:
             raise NotFound(f"Execution not found: {entity}", execution_id=entity)
-        own = {name: value for name, value in secrets.items() if name in state.spec.secrets}
-        wish = wished(entity, state, own, None if key is None else f"{key}/{entity}")
+        wish = wished(entity, state, _own(secrets, state), None if key is None else f"{key}/{entity}")
         ask, stored = self._submitting.submission(call, wish, retry_of=entity)
         return replace(ask, tag=stored)
 
@@ -152,29 +164,14 @@ class Again:
         )
 
 
+def _own(secrets: dict[str, str], state: State) -> dict[str, str]:
+    """Those of the given secrets that are its own."""
+    return {name: value for name, value in secrets.items() if name in state.spec.secrets}
+
+
+def _rehearsed(lines: list[Line]) -> Message:
+    return service.Retried(seq=0, rehearsed=lines, note=rehearsal.AGAIN)
+
+
 def _refused(entity: str, error: HindbrainError) -> service.Refused:
     return service.Refused(execution_id=entity, error=msgspec.to_builtins(error.problem))
-
-
-def _query(ask: service.Retry) -> tuple[str, list[Any]]:
-    where = ask.where or service.Where()
-    over = [event.name() for event in TERMINAL]
-    if where.status is not None and where.status not in over:
-        raise Validation(f"where.status is {where.status!r}: use {', '.join(over)}", field="where.status")
-    if not 1 <= ask.limit <= MOST:
-        raise Validation(f"limit must be between 1 and {MOST}", field="limit")
-    params: list[Any] = []
-    parts = [f"status IN ({', '.join(repr(name) for name in over)})"]
-    for text, value in (
-        ("status = ?", where.status),
-        ("list_contains(labels, ?)", where.label),
-        ("plan_id = ?", where.plan_id),
-        ("module = ?", where.module),
-    ):
-        if value is not None:
-            parts.append(text)
-            params.append(value)
-    if not params:
-        raise Validation("where is empty: name a status, label, plan_id or module", field="where")
-    sql = f"SELECT id FROM executions WHERE {' AND '.join(parts)} ORDER BY seq DESC LIMIT {ask.limit}"  # noqa: S608 -- only words of ours
-    return sql, params

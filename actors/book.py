@@ -210,7 +210,16 @@ class Book:
         if gone:
             self._limiter.freed(gone)
 
-    def _find(self, place: Place) -> None:
+    def knows(self, first: str, seq: int) -> bool:
+        """Whether it is known as it was at that sequence; else it is looked up, and known soon."""
+        place = self._places.setdefault(first, unset(first))
+        if place.checked >= seq or place.state.force:
+            return True
+        if not place.busy and time.monotonic() >= place.rests:
+            self._find(place, seq)
+        return False
+
+    def _find(self, place: Place, seq: int = 0) -> None:
         """Look which page is the last one, and open a new one after one that is closed."""
         place.busy = True
 
@@ -218,7 +227,7 @@ class Book:
             if isinstance(head, HindbrainError):
                 place.busy, place.rests = False, time.monotonic() + AGAIN_SECONDS
                 return
-            place.entity = head.entity
+            place.entity, place.checked = head.entity, max(place.checked, seq)
             self._take(place, head.snapshot)
             self._open(place)
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -16,8 +16,25 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 10.0
 ROWS_MAX = 100_000
 
+T = TypeVar("T")
+Turns = Callable[[Call, Callable[[], None]], None]
+"""Has something done in the gateway's thread; what it raises is the answer to the call."""
 Verbs = dict[tuple[str, str], Callable[[Any, Call], None]]
 """What is done for a verb: gets the decoded request and the call to answer."""
+
+
+class Gather(Generic[T]):
+    """Answers that come in lots, until all of them are there."""
+
+    def __init__(self, count: int, done: Callable[[list[T]], None]) -> None:
+        self._count, self._done = count, done
+        self._found: list[T] = []
+
+    def __call__(self, lot: Sequence[T]) -> None:
+        """Some more have come."""
+        self._found += lot
+        if len(self._found) >= self._count:
+            self._done(self._found)
 
 
 class Table(msgspec.Struct):

@@ -5,10 +5,13 @@ from typing import Any
 import msgspec
 
 from actors import clerk, reading
-from actors.again import MOST, Again, Batch, Gather
-from actors.clerk import Verbs
-from events import codec, execution, ids
+from actors.again import Again, Batch
+from actors.choosing import MOST
+from actors.clerk import Gather, Verbs
+from actors.rehearsing import rehearse
+from events import codec, execution, ids, rehearsal
 from events.asks import dead
+from events.asks.rehearse import Line
 from events.errors import Conflict, HindbrainError, NotFound, Validation
 from events.execution import EXECUTION, State
 from events.message import Message
@@ -61,7 +64,7 @@ class Dead:
             else:
                 clerk.answer(call, lambda: dead.Letters(letters=[], next=None))
 
-        self._again.choose(call, sql, params, chosen)
+        self._again.choose(call, sql, params, chosen, ask.min_seq)
 
     def _get(self, ask: dead.Get, call: Call) -> None:
         def read(loaded: list[Loaded]) -> None:
@@ -76,7 +79,13 @@ class Dead:
 
     def _retry(self, ask: dead.Retry, call: Call) -> None:
         def retry(names: list[str]) -> None:
-            self._again.many(call, names, ask.secrets, ask.idempotency_key, stored)
+            if ask.rehearse:
+                self._again.rehearse(call, names, ask.secrets, rehearsed)
+            else:
+                self._again.many(call, names, ask.secrets, ask.idempotency_key, stored)
+
+        def rehearsed(lines: list[Line]) -> Message:
+            return dead.Retried(retried=[], refused=[], seq=0, rehearsed=lines, note=rehearsal.AGAIN)
 
         def stored(batch: Batch) -> None:
             old = [each.retry_of for each in batch.retried]
@@ -93,8 +102,15 @@ class Dead:
 
     def _discard(self, ask: dead.Discard, call: Call) -> None:
         def discard(names: list[str]) -> None:
+            if ask.rehearse:
+                command = execution.Discard(reason=ask.reason)
+                rehearse(self._log, call, EXECUTION, names, command, rehearsed)
+                return
             asks = self._asks(call, names, ask.reason)
             self._log.handle(asks, Gather(len(asks), done)) if asks else done([])
+
+        def rehearsed(lines: list[Line]) -> Message:
+            return dead.Discarded(discarded=[], refused=[], seq=0, rehearsed=lines, note=rehearsal.OFF)
 
         def done(outcomes: list[Outcome]) -> None:
             refused = [

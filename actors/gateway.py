@@ -13,6 +13,7 @@ from actors.files import Files
 from actors.home import Home as Home
 from actors.home import milliseconds as milliseconds
 from actors.patience import Waiting, Waits
+from actors.stopping import Stopping
 from actors.submitting import Stored, Submitting, wished, with_key
 from actors.vault import Vault
 from events import codec, execution, ids, service, view
@@ -118,6 +119,7 @@ class Gateway:
         self._local = local
         """Verbs that a function of this node answers by itself."""
         self._submitting, self._again = Submitting(home, vault), again
+        self._stopping = Stopping(journal, again, lambda calls: tell(Calls(calls)))
         self._waits = Waits()
 
     # ---- the mailbox ---------------------------------------------------------------------------------
@@ -185,9 +187,18 @@ class Gateway:
             answer(ask, call)
             return
         match ask:
+            case (
+                service.Cancel(execution_id=None, where=None)
+                | service.Cancel(execution_id=str(), where=service.Where())
+                | service.Retry(execution_id=None, where=None)
+                | service.Retry(execution_id=str(), where=service.Where())
+            ):
+                raise Validation("give execution_id or where, and not both", field="execution_id")
+            case service.Cancel(grace_ms=int(grace)) if not 0 <= grace <= admission.spec.DAY_MS:
+                raise Validation("grace_ms must be between 0 and a day", field="grace_ms")
+            case service.Cancel(execution_id=None) | service.Cancel(rehearse=True):
+                self._stopping.cancel(ask, call)
             case service.Cancel(execution_id=entity, reason=reason, grace_ms=grace):
-                if grace is not None and not 0 <= grace <= admission.spec.DAY_MS:
-                    raise Validation("grace_ms must be between 0 and a day", field="grace_ms")
                 command = execution.Cancel(reason=reason, grace_ms=grace)
                 asks.append(self._ask(call, ask, _named(entity), command))
             case service.Get(execution_id=None, idempotency_key=None):
@@ -201,12 +212,7 @@ class Gateway:
             case service.Wait(timeout_ms=timeout):
                 waiting = self._waits.add(call, _named(ask.execution_id), timeout / 1000)
                 reads.append((waiting.entity, call, waiting))
-            case (
-                service.Retry(execution_id=None, where=None)
-                | service.Retry(execution_id=str(), where=service.Where())
-            ):
-                raise Validation("give execution_id or where, and not both", field="execution_id")
-            case service.Retry(execution_id=None):
+            case service.Retry(execution_id=None) | service.Retry(rehearse=True):
                 self._again.retry(ask, call)
             case service.Logs():
                 reading.check(ask)

@@ -25,12 +25,16 @@ from events.errors import HindbrainError
 from events.execution import EXECUTION
 from events.ports import Ask, Doors, Loaded, Log, Outcome
 
+EVER = 2**63
+"""After every sequence."""
 LOT = 100
 """Executions of one grant."""
 READ = 1000
 AGAIN_SECONDS = 1.0
 """Until what could not be read is tried again."""
 
+MODULE = "module "
+"""What is held by a module's limit is held by this and its name."""
 HELD = (
     "SELECT id, held->>'$.reason', held->>'$.by', priority, module, attempt, epoch_ms(created_at), seq"
     " FROM executions WHERE status = 'queued' AND (held->>'$.reason') IN ('limit', 'idle')"
@@ -130,7 +134,7 @@ class Limiter(Role):
                     one.priority = priority
                     self._groups.put(one, self._needs(one))
             case event if isinstance(event, execution.TERMINAL):
-                self._gone(entity, fact.seq)
+                self._gone(entity, EVER)
             case _:
                 pass
 
@@ -208,10 +212,19 @@ class Limiter(Role):
             self._unread.add(entity)
             self._reads_at = time.monotonic() + AGAIN_SECONDS
         elif state.phase == "held" and state.held and state.held.reason in ("limit", "idle"):
+            if state.held.by.startswith(MODULE) and not self._book.knows(
+                limit.base("module", state.spec.module), loaded.snapshot.seq
+            ):
+                # A node knows of a limit that we have not heard of: it would come back at once.
+                self._unread.add(entity)
+                return
             one = waiting(loaded, millis(state.created_at))
             self._groups.drop(entity)
             self._idling.put(one) if state.held.reason == "idle" else self._wait(one)
-        elif state.phase in ("held", "over", "new"):
+        elif state.phase in ("over", "new"):
+            # It may have been counted after its end, from tables that did not know of that yet.
+            self._gone(entity, EVER)
+        elif state.phase == "held":
             self._gone(entity, loaded.snapshot.seq + 1)
         else:
             self._groups.drop(entity)

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from actors import clerk
-from actors.again import Gather, Turns
-from actors.clerk import Table, Verbs
-from events import execution, ids, service, spec
+from actors.clerk import Gather, Table, Turns, Verbs
+from events import execution, ids, service, spec, undoing
 from events.errors import Conflict, HindbrainError, Limit, NotFound, Validation
 from events.execution import EXECUTION, State
 from events.message import Command
@@ -16,7 +15,7 @@ MOST = 1000
 """How many may be put behind one that is to be the first."""
 AHEAD = """
 SELECT id FROM executions
-WHERE status = 'queued' AND held IS NULL AND module = ? AND priority = ? AND seq < ?
+WHERE status = 'queued' AND held IS NULL AND module = ? AND priority = ? AND seq < ? AND seq > ?
 ORDER BY seq LIMIT 1001
 """
 """What stands before it in the queue: the log is the queue, so the sequence is the place."""
@@ -63,7 +62,7 @@ class Orders:
         if priority is None:
             self._place(call, ask, loaded.snapshot, changed=False)
             return
-        command = execution.Prioritize(priority=priority, reason="reordered")
+        command = execution.Prioritize(priority=priority, reason=undoing.REORDERED)
 
         def done(outcome: Outcome) -> None:
             self._place(call, ask, outcome.snapshot, changed=bool(outcome.facts))
@@ -76,7 +75,7 @@ class Orders:
         if ask.to == "first" and state.phase == "queued":
             self._first(call, ask, found, changed=changed)
         elif ask.to == "last" and state.phase == "queued" and not changed:
-            command = execution.Requeue(reason="reordered")
+            command = execution.Requeue(reason=undoing.REORDERED)
             self._decide(
                 call,
                 ask.execution_id,
@@ -110,7 +109,7 @@ class Orders:
 
         def requeue(names: list[str], known: dict[str, Snapshot[State]]) -> None:
             # They were read first, so that all are decided at once, and stored in the order they stand in.
-            command = execution.Requeue(reason=f"behind {ask.execution_id}")
+            command = execution.Requeue(reason=f"{undoing.BEHIND}{ask.execution_id}")
             asks = [
                 Ask(EXECUTION, name, command, by=call.by, trace=call.trace, known=known[name])
                 for name in names
@@ -123,7 +122,7 @@ class Orders:
             seq = max([found.seq, *(outcome.snapshot.seq for outcome in outcomes)])
             self._answer(call, ask, found, changed=changed or passed > 0, passed=passed, seq=seq)
 
-        params: list[Any] = [state.spec.module, state.priority, state.queued]
+        params: list[Any] = [state.spec.module, state.priority, state.queued, ask.from_seq]
         clerk.ask(self._doors, AHEAD, params, ahead, min_seq=found.seq)
 
     def _decide(self, call: Call, entity: str, command: Command, done: Callable[[Outcome], None]) -> None:

@@ -55,6 +55,8 @@ class Place:
     """Who was at it when it was set is not known yet, so nobody is let in."""
     counts_at: float = 0.0
     floor: int = 0
+    checked: int = 0
+    """As of which sequence it was looked up because somebody knew more of it."""
     rests: float = 0.0
     """Something went wrong: it is left alone until then."""
     back: dict[str, int] = field(default_factory=dict[str, int])

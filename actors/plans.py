@@ -10,8 +10,9 @@ from actors.clerk import Clerk, Table, Verbs, answer
 from actors.home import Home, milliseconds
 from actors.vault import Vault
 from actors.waiting import Awaited, Ended, Waiter
-from events import checking, codec, estimate, ids, picture, plan
+from events import checking, codec, estimate, ids, picture, plan, rehearsal
 from events.asks import plan as asks
+from events.asks.rehearse import Line
 from events.codec import Fact
 from events.errors import Conflict, HindbrainError, NotFound, Unavailable, Validation
 from events.message import Command, Message
@@ -167,7 +168,7 @@ class Plans:
             return asks.Page(plans=plans, next=more)
 
         params = [ask.status, ask.label, ask.template, ask.parent, ask.before, ask.limit + 1]
-        self._clerk.question(call, LISTED, params, reply)
+        self._clerk.question(call, LISTED, params, reply, min_seq=ask.min_seq)
 
     def _result(self, ask: asks.Result, call: Call) -> None:
         def reply(outcome: Outcome) -> Message:
@@ -182,7 +183,11 @@ class Plans:
     def _cancel(self, ask: asks.Cancel, call: Call) -> None:
         if ask.grace_ms is not None and not 0 <= ask.grace_ms <= DAY_MS:
             raise Validation("grace_ms must be between 0 and a day", field="grace_ms")
-        self._change(ask, call, plan.Cancel(reason=ask.reason, grace_ms=ask.grace_ms))
+        command = plan.Cancel(reason=ask.reason, grace_ms=ask.grace_ms)
+        if ask.rehearse:
+            self._rehearse(call, ask.plan_id, command, rehearsal.FINAL)
+        else:
+            self._change(ask, call, command)
 
     def _rerun(self, ask: asks.Rerun, call: Call) -> None:
         if ask.steps and ask.from_step is not None:
@@ -199,6 +204,10 @@ class Plans:
     def _again(self, ask: asks.Rerun | asks.Rollback, call: Call, command: Command) -> None:
         """Something more is to be done for a plan that may be over: it needs its secrets once more."""
         entity = _named(ask.plan_id)
+        if ask.rehearse:
+            back = isinstance(command, plan.Rollback)
+            self._rehearse(call, entity, command, rehearsal.BACK if back else rehearsal.AGAIN)
+            return
 
         def read(loaded: Sequence[Loaded]) -> None:
             for each in loaded:
@@ -210,6 +219,26 @@ class Plans:
                 self._change(ask, call, command)
 
         self._log.load(PLAN, [entity], read)
+
+    def _rehearse(self, call: Call, entity: str, command: Command, note: str) -> None:
+        def made(loaded: Loaded, lines: list[Line]) -> Message:
+            state: State = loaded.snapshot.state
+            return asks.Changed(
+                plan_id=entity,
+                status=state.status,
+                rollback=state.rollback,
+                changed=False,
+                seq=loaded.snapshot.seq,
+                rehearsed=lines,
+                note=note,
+            )
+
+        def read(loaded: Sequence[Loaded]) -> None:
+            for each in loaded:
+                line = rehearsal.line(PLAN, entity, each.snapshot.state, command)
+                answer(call, lambda each=each, line=line: each.error or made(each, [line]))
+
+        self._log.load(PLAN, [_named(entity)], read)
 
     def _poor(self, loaded: Loaded) -> HindbrainError | None:
         state: State = loaded.snapshot.state

@@ -21,7 +21,7 @@ from events.ports import Ask, Doors, Log, Outcome
 
 log = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 1.0
+AGAIN_SECONDS = 0.3
 LOOK_SECONDS = 60.0
 """Facts are told without a promise: even without a known gap it looks at the tables every so often."""
 
@@ -144,6 +144,8 @@ class Role:
             self._due = now + LOOK_SECONDS
             self._look += 1
             self._answers.clear()
+            # What was told since a look that failed is not remembered, so the next one has to know it.
+            self._last = max([self._last, *(fact.seq for fact in self._early)])
             self._early.clear()
             if self._sure:
                 self._ask(self._last)

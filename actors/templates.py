@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from actors import clerk
-from actors.again import Gather, Turns
-from actors.clerk import Clerk, Table, Verbs, answer
+from actors.clerk import Clerk, Gather, Table, Turns, Verbs, answer
 from actors.plans import Plans
 from actors.vault import split
 from events import checking, codec, ids, spec, template
@@ -89,7 +88,7 @@ class Templates:
         def shown(loaded: list[Loaded]) -> None:
             answer(call, lambda: _page(loaded, ask.limit))
 
-        clerk.ask(self._doors, LISTED, [ask.after, ask.limit + 1], found)
+        clerk.ask(self._doors, LISTED, [ask.after, ask.limit + 1], found, min_seq=ask.min_seq)
 
     def _start(self, ask: asks.Start, call: Call) -> None:
         name = _named(ask.template)

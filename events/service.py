@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from events.asks import dead, limit, plan, schedule, tables, template
+from events.asks import dead, limit, log, plan, schedule, tables, template
 from events.asks import why as whys
 from events.asks.dead import Again as Again
 from events.asks.dead import Refused as Refused
+from events.asks.rehearse import Line as Line
 from events.asks.tables import Column as Column
 from events.asks.tables import Difference as Difference
 from events.asks.tables import Nothing as Nothing
@@ -47,14 +48,6 @@ class Wait(Strict):
     timeout_ms: int = 30_000
 
 
-class Cancel(Strict):
-    """Stop it."""
-
-    execution_id: str
-    reason: str | None = None
-    grace_ms: int | None = None
-
-
 class Result(Strict):
     """What came out."""
 
@@ -85,7 +78,7 @@ class List(Strict):
 
 
 class Where(Strict):
-    """Which executions, of those that are over; what is not named does not matter."""
+    """Which executions; what is not named does not matter."""
 
     status: str | None = None
     label: str | None = None
@@ -93,8 +86,22 @@ class Where(Strict):
     module: str | None = None
 
 
+class Cancel(Strict):
+    """Stop one by its id, or all that `where` fits, of those that are not over."""
+
+    execution_id: str | None = None
+    where: Where | None = None
+    limit: int = 100
+    """How many at most; the newest come first."""
+    reason: str | None = None
+    grace_ms: int | None = None
+    min_seq: int | None = None
+    rehearse: bool = False
+    """Only say what would happen."""
+
+
 class Retry(Strict):
-    """Do it again, as a new execution: one by its id, or all that `where` fits."""
+    """Do it again, as a new execution: one by its id, or all that `where` fits, of those that are over."""
 
     execution_id: str | None = None
     where: Where | None = None
@@ -102,6 +109,9 @@ class Retry(Strict):
     """How many at most; the newest come first."""
     secrets: dict[str, str] = {}
     idempotency_key: str | None = None
+    min_seq: int | None = None
+    rehearse: bool = False
+    """Only say what would happen."""
 
 
 class Reorder(Strict):
@@ -111,6 +121,8 @@ class Reorder(Strict):
     priority: str | int | None = None
     to: str | None = None
     """`first` or `last` of its level."""
+    from_seq: int = 0
+    """With `first`: before those only that were queued after this event."""
 
 
 class Events(Strict):
@@ -233,12 +245,19 @@ class Waited(Message, omit_defaults=False):
 
 
 class Stopped(Message, omit_defaults=False):
-    """What a cancellation did."""
+    """What a cancellation did to one execution; or to many, in `cancelled`."""
 
-    execution_id: str
-    status: str
-    changed: bool
     seq: int
+    execution_id: str | msgspec.UnsetType = msgspec.UNSET
+    status: str | msgspec.UnsetType = msgspec.UNSET
+    changed: bool | msgspec.UnsetType = msgspec.UNSET
+    cancelled: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """Which of many were stopped, or were asked to."""
+    refused: list[Refused] | msgspec.UnsetType = msgspec.UNSET
+    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
+    """What would happen; nothing was changed."""
+    note: str | msgspec.UnsetType = msgspec.UNSET
+    """Whether that could be taken back."""
 
 
 class Reordered(Message, omit_defaults=False):
@@ -265,6 +284,10 @@ class Retried(Message, omit_defaults=False):
     retry_of: str | msgspec.UnsetType = msgspec.UNSET
     retried: list[Again] | msgspec.UnsetType = msgspec.UNSET
     refused: list[Refused] | msgspec.UnsetType = msgspec.UNSET
+    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
+    """What would happen; nothing was changed."""
+    note: str | msgspec.UnsetType = msgspec.UNSET
+    """Whether that could be taken back."""
 
 
 class Came(Message):
@@ -358,7 +381,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("execution", "submit", Submit, Accepted, "Store a command and answer with its id at once."),
     Verb("execution", "get", Get, One, "One execution with its state, progress and result."),
     Verb("execution", "wait", Wait, Waited, "The same, once it is over or the time is up."),
-    Verb("execution", "cancel", Cancel, Stopped, "Stop it: TERM, grace, KILL for its whole process tree."),
+    Verb("execution", "cancel", Cancel, Stopped, "Stop one or many: TERM, grace, KILL for the whole tree."),
     Verb("execution", "result", Result, Came, "Exit code and output of an execution that is over."),
     Verb("execution", "logs", Logs, Output, "Output from an offset on."),
     Verb("execution", "list", List, Page, "Executions, newest first."),
@@ -367,6 +390,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("execution", "events", Events, Rows, "The facts of one execution."),
     *tables.VERBS,
     *whys.VERBS,
+    *log.VERBS,
     Verb("node", "info", Nothing, Report, "What this node is, and which languages it can run."),
     Verb("node", "down", Down, Going, "Stop the node in good order."),
     Verb("actor", "list", Nothing, Census, "All actors with mailbox length, age and restarts."),

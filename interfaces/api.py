@@ -12,6 +12,7 @@ starts in this process.  Errors are those of `events.errors`.
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
@@ -116,16 +117,7 @@ class ExecutionEngine:
         for name in ("code", "stdin"):
             if isinstance(body.get(name), bytes):
                 body[name] = await self._light(name, body[name])
-        for pause in (*PAUSES, None):
-            try:
-                reply = await self._ask("execution", "submit", service.Accepted, **body)
-                break
-            except (UnknownOutcome, Timeout, Unavailable) as error:
-                if pause is None or isinstance(error, NoNode):
-                    raise
-                await asyncio.sleep(pause)
-        else:
-            raise AssertionError("the last repeat answers or raises")
+        reply = msgspec.convert(await self._sure("execution", "submit", body), service.Accepted)
         if self._handlers:
             from interfaces.sinks import tell
 
@@ -133,6 +125,19 @@ class ExecutionEngine:
             self._told.add(task)
             task.add_done_callback(self._told.discard)
         return reply
+
+    async def execute_plan(self, plan: Mapping[str, Any] | str | Path) -> str:
+        """Run a plan, given as `brain.cmd.plan.submit` takes it or as a file; answers its id once stored."""
+        if not isinstance(plan, Mapping):
+            from interfaces.planfile import read
+
+            plan = cast("dict[str, Any]", msgspec.to_builtins(read(plan).tree))
+        return (await self.submit_plan(("plan", "submit"), plan))["plan_id"]
+
+    async def submit_plan(self, verb: tuple[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
+        """Have a plan, a batch or a template started by its verb; an unknown outcome is asked for again."""
+        given = {name: value for name, value in body.items() if value is not None}
+        return await self._sure(*verb, {"idempotency_key": f"engine-{uuid.uuid4()}", **given})
 
     async def get_status(self, execution_id: str) -> service.Execution:
         """One execution as it is now."""
@@ -165,31 +170,18 @@ class ExecutionEngine:
         self, execution_id: str, timeout_seconds: float | None = None
     ) -> service.Execution:
         """Wait for the end, through restarts of the node too; `Timeout` when the time is up first."""
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
-        away = 0
-        while True:
-            left = WAIT_SECONDS if deadline is None else min(WAIT_SECONDS, deadline - loop.time())
-            try:
-                reply = await self._ask(
-                    "execution",
-                    "wait",
-                    service.Waited,
-                    within=max(0.0, left) + ANSWER_SECONDS,
-                    execution_id=execution_id,
-                    timeout_ms=max(0, round(left * 1000)),
-                )
-            except (Timeout, Unavailable):
-                away += 1
-                if away > WAIT_SECONDS or (deadline is not None and left <= 0):
-                    raise
-                await asyncio.sleep(1)
-                continue
-            away = 0
-            if reply.done:
-                return reply.execution
-            if deadline is not None and loop.time() >= deadline:
-                raise Timeout(f"not over after {timeout_seconds:g} s", status=reply.execution.status)
+        reply = await self._patiently("execution", {"execution_id": execution_id}, timeout_seconds)
+        over = msgspec.convert(reply, service.Waited)
+        if not over.done:
+            raise Timeout(f"not over after {timeout_seconds:g} s", status=over.execution.status)
+        return over.execution
+
+    async def wait_for_plan(
+        self, plan_id: str, timeout_seconds: float | None = None
+    ) -> tuple[dict[str, Any], bool]:
+        """Wait for the end of a plan; gives it, and whether it is over."""
+        reply = await self._patiently("plan", {"plan_id": plan_id}, timeout_seconds)
+        return reply["plan"], reply["done"]
 
     async def read_logs(self, execution_id: str) -> "list[Chunk]":
         """All output until now, both streams merged by time, each chunk marked with its stream."""
@@ -209,11 +201,11 @@ class ExecutionEngine:
 
         return (following if follow else stored)(self, execution_id, offsets)
 
-    def progress(self, execution_id: str) -> AsyncIterator[dict[str, Any]]:
-        """How far it is, live; the last one has `final: true`."""
+    def progress(self, entity: str) -> AsyncIterator[dict[str, Any]]:
+        """How far an execution or a plan is, live; the last one has `final: true`."""
         from interfaces.live import progress
 
-        return progress(self, execution_id)
+        return progress(self, entity)
 
     async def events(self, execution_id: str) -> list[dict[str, Any]]:
         """Every fact of one execution with its envelope, oldest first."""
@@ -236,6 +228,39 @@ class ExecutionEngine:
         """Ask the tables: `params seq at min_seq limit timeout_ms`."""
         wait = ANSWER_SECONDS + how.get("timeout_ms", 5000) / 1000
         return await self._ask("query", "sql", service.Table, within=wait, sql=query, **how)
+
+    async def _sure(self, kind: str, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask for something that has a key, again when its outcome is unknown."""
+        for pause in PAUSES:
+            try:
+                return await self.request(kind, verb, **body)
+            except (UnknownOutcome, Timeout, Unavailable) as error:
+                if isinstance(error, NoNode):
+                    raise
+                await asyncio.sleep(pause)
+        return await self.request(kind, verb, **body)
+
+    async def _patiently(
+        self, kind: str, which: dict[str, str], timeout_seconds: float | None
+    ) -> dict[str, Any]:
+        """Ask `wait` until something is over or the time is up, through restarts of the node too."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
+        away = 0
+        while True:
+            left = WAIT_SECONDS if deadline is None else min(WAIT_SECONDS, deadline - loop.time())
+            wait = {**which, "timeout_ms": max(0, round(left * 1000))}
+            try:
+                reply = await self.request(kind, "wait", max(0.0, left) + ANSWER_SECONDS, **wait)
+            except (Timeout, Unavailable):
+                away += 1
+                if away > WAIT_SECONDS or (deadline is not None and left <= 0):
+                    raise
+                await asyncio.sleep(1)
+                continue
+            away = 0
+            if reply["done"] or (deadline is not None and loop.time() >= deadline):
+                return reply
 
     async def _ask(
         self, kind: str, verb: str, reply: type[T], *, within: float = ANSWER_SECONDS, **payload: Any

@@ -14,6 +14,7 @@ from actors.plans import Plans
 from actors.schedules import Schedules
 from actors.submitting import Submitting
 from actors.templates import Templates
+from actors.undo import Undo
 from actors.vault import Vault
 from events.codec import Fact
 from events.ports import Call, Doors, Log
@@ -43,4 +44,4 @@ def desks(
     verbs |= Limits(journal, doors, bounds).verbs
     plans = Plans(Clerk(journal, doors), journal, home, vault, waiter)
     verbs |= plans.verbs | Templates(Clerk(journal, doors), journal, doors, plans, turn).verbs
-    return again, verbs
+    return again, verbs | Undo(journal, doors, verbs, turn).verbs

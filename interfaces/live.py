@@ -159,17 +159,18 @@ async def follow(
                     raise
 
 
-async def progress(engine: "ExecutionEngine", execution_id: str) -> AsyncGenerator[dict[str, Any]]:
-    """How far an execution is: what is known now, then every change; the last one is final."""
+async def progress(engine: "ExecutionEngine", entity: str) -> AsyncGenerator[dict[str, Any]]:
+    """How far an execution or a plan is: what is known now, then every change; the last one is final."""
     away = 0
-    watch = await (await engine.client()).subscribe_progress(execution_id)
+    kind = "plan" if entity.startswith("plan_") else "execution"
+    watch = await (await engine.client()).subscribe_progress(entity, kind)
     async with _listening(watch) as heard:
         last: dict[str, Any] | None = None
         told: dict[str, Any] | None = None
         while True:
             if told is None:
                 try:
-                    told = _now(msgspec.to_builtins(await engine.get_status(execution_id)))
+                    told = await _standing(engine, kind, entity)
                     away = 0
                 except (Timeout, Unavailable):
                     away += 1
@@ -190,6 +191,36 @@ async def progress(engine: "ExecutionEngine", execution_id: str) -> AsyncGenerat
 def _differs(one: dict[str, Any], other: dict[str, Any]) -> bool:
     seen = ("status", "current", "total", "message", "fraction", "text", "last_output", "final")
     return any(one.get(key) != other.get(key) for key in seen)
+
+
+async def _standing(engine: "ExecutionEngine", kind: str, entity: str) -> dict[str, Any]:
+    if kind == "execution":
+        return _now(msgspec.to_builtins(await engine.get_status(entity)))
+    return _plan((await engine.request("plan", "get", plan_id=entity))["plan"])
+
+
+def _plan(plan: dict[str, Any]) -> dict[str, Any]:
+    """Say of a plan what is told about its progress."""
+    done = plan["completed"] + plan["failed"] + plan["skipped"]
+    return {
+        "kind": "plan",
+        "id": plan["id"],
+        "status": plan["status"],
+        "current": done,
+        "total": plan["total"],
+        "message": None,
+        "fraction": plan["fraction"],
+        "text": plan["progress"],
+        "eta": None,
+        "completedOperations": plan["completed"],
+        "totalOperations": plan["total"],
+        "failedOperations": plan["failed"],
+        "currentOperation": None,
+        "elapsed_seconds": plan["elapsed_seconds"],
+        "last_output": None,
+        "seq": plan["seq"],
+        "final": plan["over"],
+    }
 
 
 def _now(execution: dict[str, Any]) -> dict[str, Any]:

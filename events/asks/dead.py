@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+
+from events.asks.rehearse import Line
 from events.message import Message
 from events.spec import Strict
 from events.verb import Verb
@@ -14,6 +17,7 @@ class List(Strict):
     limit: int = 50
     before: int | None = None
     """Only those that were parked before this sequence: `next` of the page before."""
+    min_seq: int | None = None
 
 
 class Get(Strict):
@@ -32,6 +36,8 @@ class Retry(Strict):
     limit: int = 1000
     secrets: dict[str, str] = {}
     idempotency_key: str | None = None
+    rehearse: bool = False
+    """Only say what would happen."""
 
 
 class Discard(Strict):
@@ -43,6 +49,8 @@ class Discard(Strict):
     module: str | None = None
     limit: int = 1000
     reason: str | None = None
+    rehearse: bool = False
+    """Only say what would happen."""
 
 
 class Letter(Message, omit_defaults=False):
@@ -98,6 +106,10 @@ class Retried(Message, omit_defaults=False):
     retried: list[Again]
     refused: list[Refused]
     seq: int
+    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
+    """What would happen; nothing was changed."""
+    note: str | msgspec.UnsetType = msgspec.UNSET
+    """Whether that could be taken back."""
 
 
 class Discarded(Message, omit_defaults=False):
@@ -106,6 +118,10 @@ class Discarded(Message, omit_defaults=False):
     discarded: list[str]
     refused: list[Refused]
     seq: int
+    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
+    """What would happen; nothing was changed."""
+    note: str | msgspec.UnsetType = msgspec.UNSET
+    """Whether that could be taken back."""
 
 
 VERBS = (

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from events import spec
+from events.asks.rehearse import Line
 from events.asks.tree import Tree
 from events.asks.tree import definition as definition
 from events.errors import Validation
@@ -61,6 +62,7 @@ class List(Strict):
     limit: int = 50
     before: int | None = None
     """Only those born before this sequence: `next` of the page before."""
+    min_seq: int | None = None
 
 
 class Cancel(Strict):
@@ -69,6 +71,8 @@ class Cancel(Strict):
     plan_id: str
     reason: str | None = None
     grace_ms: int | None = None
+    rehearse: bool = False
+    """Only say what would happen."""
 
 
 class Pause(Strict):
@@ -93,6 +97,8 @@ class Rerun(Strict):
     from_step: str | None = None
     """This one and all that come after it; what is before it keeps its results."""
     reason: str | None = None
+    rehearse: bool = False
+    """Only say what would happen."""
 
 
 class Rollback(Strict):
@@ -100,6 +106,8 @@ class Rollback(Strict):
 
     plan_id: str
     reason: str | None = None
+    rehearse: bool = False
+    """Only say what would happen."""
 
 
 class Result(Strict):
@@ -176,6 +184,10 @@ class Changed(Message, omit_defaults=False):
     """Which steps that is about: those that run again, or are taken back."""
     total: int | msgspec.UnsetType | None = msgspec.UNSET
     """How many operations a batch has by now, while more may come."""
+    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
+    """What would happen; nothing was changed."""
+    note: str | msgspec.UnsetType = msgspec.UNSET
+    """Whether that could be taken back."""
 
 
 class Stage(Message, omit_defaults=False):

@@ -31,6 +31,7 @@ class List(Strict):
     limit: int = 50
     after: str | None = None
     """Only names behind this one: `next` of the page before."""
+    min_seq: int | None = None
 
 
 class Start(Strict):

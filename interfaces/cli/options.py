@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -17,6 +17,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Verb = Callable[..., Any]
 
+WITHIN_SECONDS = 30.0
+"""How long a verb may take that looks at much."""
 TIMED_OUT, NOT_FOUND, NOT_RUNNABLE, NO_CODE, CANCELLED = 124, 127, 126, 125, 130
 
 
@@ -62,6 +64,35 @@ def connected(
     return run
 
 
+def asked(
+    settings: "Settings", kind: str, verb: str, body: dict[str, Any], *, fresh: bool = False
+) -> dict[str, Any]:
+    """Ask one verb and give its reply; what is None is left out.  `fresh`: it has to know all there is."""
+
+    @connected
+    async def ask(engine: "ExecutionEngine") -> dict[str, Any]:
+        more = {"min_seq": await engine.last_seq()} if fresh else {}
+        return await engine.request(kind, verb, WITHIN_SECONDS, **body, **more)
+
+    return ask(settings)
+
+
+def values(words: Sequence[str]) -> dict[str, Any]:
+    """Read parameters such as `target=dev` and `count=3`: a value is JSON, or else text."""
+    import json
+
+    found: dict[str, Any] = {}
+    for text in words:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"--param {text}: write NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def exit_code(execution: "Execution") -> int:
     """Say as what a command line that ran this execution ends."""
     match execution.status, execution.reason:
@@ -98,3 +129,17 @@ def seconds(text: str) -> float:
         return float(number) * units[unit]
     except ValueError:
         raise click.BadParameter(f"{text!r} is no duration: write 90, 1.5s, 5m, 2h or 3d") from None
+
+
+def moment(option: str, text: str | None) -> str | None:
+    """Read a time; one without a zone is of ours."""
+    from datetime import datetime
+
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except ValueError:
+        raise click.UsageError(
+            f"{option} {text}: write it like 2026-01-31T12:00:00Z or '2026-01-31 12:00'"
+        ) from None

@@ -35,6 +35,10 @@ def wished(verb: Verb) -> Verb:
         click.option("--description", metavar="TEXT", help="What it is for."),
         click.option("--label", multiple=True, metavar="WORD", help="A word to find it by."),
         click.option("--priority", help="critical, high, medium, low, idle, or 1 to 5."),
+        click.option("--retries", type=click.IntRange(0), help="Try again so often when it fails."),
+        click.option("--backoff", metavar="S", help="With --retries: the first pause; it doubles each time."),
+        click.option("--retry-on", metavar="CODES", help="With --retries: only on these exits, as 1,75."),
+        click.option("--concurrency-key", metavar="KEY", help="What has the same key shares a limit."),
         click.option("--stdin", metavar="FILE", help="What it reads; - is our own standard input."),
         click.option("--cwd", type=click.Path(path_type=Path), help="Where it runs; here when left out."),
         click.option("--key", metavar="KEY", help="An idempotency key: the same key runs only once, ever."),
@@ -45,8 +49,15 @@ def wished(verb: Verb) -> Verb:
     return verb
 
 
+def timed(verb: Verb) -> Verb:
+    """Add the options that say when it may start."""
+    verb = click.option("--at", metavar="TIME", help="Start it then: 2026-01-31T12:00:00Z.")(verb)
+    return click.option("--delay", metavar="S", help="Start it after so long: 90, 5m, 2h.")(verb)
+
+
 @click.command("run")
 @click.option("--detach", is_flag=True, help="Do not wait for it.")
+@timed
 @json_option
 @wished
 @place
@@ -63,7 +74,7 @@ def run_verb(settings: Any, detach: bool, as_json: bool, **wish: Any) -> None:
     from interfaces.cli.background import ensure
 
     given = settings()
-    body = body_of(wish)
+    body = _when(wish) | body_of(wish)
     ensure(given)
     if detach:
         _told(_submit(given, body), as_json)
@@ -73,6 +84,7 @@ def run_verb(settings: Any, detach: bool, as_json: bool, **wish: Any) -> None:
 
 @click.command("submit")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the id.")
+@timed
 @json_option
 @wished
 @place
@@ -82,7 +94,7 @@ def submit_verb(settings: Any, quiet: bool, as_json: bool, **wish: Any) -> None:
     \b
     hindbrain submit --label nightly -- ./backup.sh
     """
-    _told(_submit(settings(), body_of(wish)), as_json, quiet)
+    _told(_submit(settings(), _when(wish) | body_of(wish)), as_json, quiet)
 
 
 def _told(reply: "Accepted", as_json: bool, quiet: bool = False) -> None:
@@ -113,7 +125,7 @@ def body_of(wish: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {
         "working_dir": str((wish["cwd"] or Path.cwd()).absolute()),
         "env": dict(_variable(each) for each in wish["env"]),
-        "secrets": {name: _secret(name) for name in wish["secret"]},
+        "secrets": {name: secret(name) for name in wish["secret"]},
         "labels": list(wish["label"]),
     }
     match form:
@@ -131,8 +143,41 @@ def body_of(wish: dict[str, Any]) -> dict[str, Any]:
         body["stdin"] = _content(wish["stdin"])
     if wish["priority"]:
         body["priority"] = int(wish["priority"]) if wish["priority"].isdecimal() else wish["priority"]
+    if retries := _retries(wish):
+        body["retries"] = retries
     optional = {"language": "language", "description": "description", "key": "idempotency_key"}
+    optional["concurrency_key"] = "concurrency_key"
     return body | {field: wish[name] for name, field in optional.items() if wish[name]}
+
+
+def _retries(wish: dict[str, Any]) -> dict[str, Any] | None:
+    """Read how often it is tried again, after which pause, and after which ends."""
+    codes, pause = wish["retry_on"], wish["backoff"]
+    if wish["retries"] is None:
+        if codes or pause:
+            raise click.UsageError("--backoff and --retry-on go with --retries")
+        return None
+    found: dict[str, Any] = {"max": wish["retries"]}
+    if pause:
+        found["backoff_ms"] = round(seconds(pause) * 1000)
+    if codes:
+        try:
+            found["on_exit"] = [int(each) for each in codes.split(",")]
+        except ValueError:
+            raise click.UsageError(f"--retry-on {codes}: write exit codes, as in 1,75") from None
+    return found
+
+
+def _when(given: dict[str, Any]) -> dict[str, Any]:
+    """Take what says when it may start out of the options."""
+    from interfaces.cli.options import moment
+
+    delay, at = given.pop("delay"), given.pop("at")
+    if delay is not None and at is not None:
+        raise click.UsageError("--delay and --at: choose one")
+    if delay is not None:
+        return {"delay_ms": round(seconds(delay) * 1000)}
+    return {} if at is None else {"at": moment("--at", at)}
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -142,7 +187,8 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _secret(name: str) -> str:
+def secret(name: str) -> str:
+    """Give the value of a secret: from our environment, or typed."""
     value = os.environ.get(name)
     return click.prompt(name, hide_input=True, err=True) if value is None else value
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interfaces.cli import show
-from interfaces.cli.options import connected, json_option, place, seconds
+from interfaces.cli.options import asked, json_option, moment, place, seconds, values
 from interfaces.cli.run import body_of, wished
 
 if TYPE_CHECKING:
-    from interfaces.api import ExecutionEngine
+    from interfaces.settings import Settings
 
 ID = click.argument("schedule_id", metavar="ID")
 
@@ -57,12 +57,12 @@ def create_verb(settings: Any, as_json: bool, **given: Any) -> None:
     """
     key = given.pop("key", None)
     when = {
-        "at": _time("--at", given.pop("at")),
+        "at": moment("--at", given.pop("at")),
         "every_ms": _length(given.pop("every")),
         "cron": given.pop("cron"),
         "zone": given.pop("zone"),
-        "starts": _time("--starts", given.pop("starts")),
-        "ends": _time("--ends", given.pop("ends")),
+        "starts": moment("--starts", given.pop("starts")),
+        "ends": moment("--ends", given.pop("ends")),
         "catch_up": given.pop("catch_up"),
         "overlap": given.pop("overlap"),
         "grace_ms": _length(given.pop("grace")),
@@ -91,7 +91,8 @@ def list_verb(settings: Any, status: str | None, limit: int, as_json: bool) -> N
     \b
     hindbrain schedule list --status paused
     """
-    found = _ask(settings(), "list", {"status": status, "limit": limit})["schedules"]
+    which = {"status": status, "limit": limit}
+    found = asked(settings(), "schedule", "list", which, fresh=True)["schedules"]
     if as_json:
         show.dump(found)
         return
@@ -189,14 +190,13 @@ def run_verb(settings: Any, schedule_id: str, as_json: bool) -> None:
         click.echo(reply.get("execution_id") or reply.get("plan_id"))
 
 
-@connected
-async def _ask(engine: "ExecutionEngine", verb: str, body: dict[str, Any]) -> dict[str, Any]:
-    return await engine.request("schedule", verb, **body)
+def _ask(settings: "Settings", verb: str, body: dict[str, Any]) -> dict[str, Any]:
+    return asked(settings, "schedule", verb, body)
 
 
 def _coming(moments: list[str]) -> None:
-    for moment in moments:
-        click.echo(f"  next {moment}")
+    for each in moments:
+        click.echo(f"  next {each}")
 
 
 def _what(given: dict[str, Any]) -> dict[str, Any]:
@@ -213,34 +213,8 @@ def _what(given: dict[str, Any]) -> dict[str, Any]:
         return {"submit": wish}
     if given["command"]:
         raise click.UsageError("--template and a command: choose one")
-    return {"template": {"template": name, "params": dict(map(_param, params))}}
-
-
-def _param(text: str) -> tuple[str, Any]:
-    import json
-
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"--param {text}: write NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return {"template": {"template": name, "params": values(params)}}
 
 
 def _length(text: str | None) -> int | None:
     return None if text is None else round(seconds(text) * 1000)
-
-
-def _time(option: str, text: str | None) -> str | None:
-    """Read a time; one without a zone is of ours."""
-    from datetime import datetime
-
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text).astimezone().isoformat()
-    except ValueError:
-        raise click.UsageError(
-            f"{option} {text}: write it like 2026-01-31T12:00:00Z or '2026-01-31 12:00'"
-        ) from None

@@ -58,6 +58,35 @@ def pairs(values: Sequence[tuple[str, Any]]) -> None:
         click.echo(f"{_style(name.ljust(width), bold=True)}  {_style(text, fg=COLOURS.get(text))}")
 
 
+def length(milliseconds: float | None) -> str | None:
+    """A duration in words, or nothing."""
+    from events.estimate import duration
+
+    return None if milliseconds is None else duration(milliseconds)
+
+
+def rehearsal(reply: dict[str, Any]) -> None:
+    """Print what would happen, and whether it could be taken back."""
+    for line in reply["rehearsed"]:
+        click.echo(f"{line['id']}  {cell(line['text'])}")
+    click.echo(f"{len(reply['rehearsed'])} in all, and nothing was changed. {reply.get('note', '')}".rstrip())
+
+
+def many(reply: dict[str, Any], done: str, as_json: bool) -> None:
+    """Print what became of many: what was done, what was refused, or what would happen."""
+    if as_json:
+        dump(reply)
+    elif "rehearsed" in reply:
+        rehearsal(reply)
+    else:
+        for each in reply[done]:
+            again = None if isinstance(each, str) else f"{each['retry_of']}  again as {each['execution_id']}"
+            click.echo(again or each)
+        for each in reply["refused"]:
+            click.echo(f"{each['execution_id']}  refused: {each['error']['message']}", err=True)
+        click.echo(f"{len(reply[done])} {done}, {len(reply['refused'])} refused.")
+
+
 def cell(value: Any) -> str:
     """One value on one line; control characters are shown, not sent to the terminal."""
     match value:

@@ -159,3 +159,15 @@ def test_tables_that_do_not_answer_are_asked_again(play: Play, monkeypatch: pyte
     assert play.tables.asked[0][0]["min_seq"] == 1
     play.tables.answer(seq=5)
     assert play.role.playing
+
+
+def test_what_was_told_before_a_look_that_failed_is_known_to_the_next(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.role.AGAIN_SECONDS", 0.0)
+    play.role.tick()
+    _, done = play.tables.asked.pop()
+    done(Unavailable("not yet"))
+    play.tell(Told([fact(9)]))
+    play.role.tick()
+    assert play.tables.asked[0][0]["min_seq"] == 9

@@ -162,9 +162,10 @@ async def test_too_much_output_ends_the_command(bus: Foreign) -> None:
 async def test_priorities_have_names_and_numbers(bus: Foreign, given: Any, name: str) -> None:
     done = await bus.run(exec={"program": "true"}, priority=given)
     assert done["priority"] == name
-    first = (await bus.ask("execution.events", {"execution_id": done["id"]}))["events"][0]
-    message = await bus.js.get_msg("BRAIN_EVENTS", first["seq"])
-    assert message.subject.endswith(f".1.queued.commands.{name}")
+    events = (await bus.ask("execution.events", {"execution_id": done["id"]}))["events"]
+    queued = next(each for each in events if each["event"] == "queued")
+    message = await bus.js.get_msg("BRAIN_EVENTS", queued["seq"])
+    assert message.subject.endswith(f".{queued['n']}.queued.commands.{name}")
 
 
 async def test_words_beside_a_command_are_kept(bus: Foreign) -> None:

@@ -1,11 +1,12 @@
 """Bad input: every request gets an answer that says what to do, and nothing is stored."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import nats.errors
 import pytest
-from foreign import Foreign, Refused
+from foreign import Foreign, Place, Refused, connect
 
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
 NOBODY = "exec_" + "0" * 26
@@ -35,7 +36,6 @@ SUBMISSIONS: dict[str, tuple[Any, str]] = {
     "no program": ({"exec": {}}, "program"),
     "an empty program": ({"exec": {"program": ""}}, "empty"),
     "an unknown language": ({"code": "1", "language": "pythn"}, "did you mean python"),
-    "a missing interpreter": ({"code": "1", "language": "fish"}, "install"),
     "a language without code": (ok(language="python"), "language"),
     "NUL in an argument": ({"exec": {"program": "echo", "args": ["a\0b"]}}, "NUL"),
     "NUL in a program": ({"exec": {"program": "a\0b"}}, "NUL"),
@@ -99,6 +99,16 @@ async def test_a_bad_submission_is_refused_with_what_to_do(bus: Foreign, name: s
     machine_readable(caught.value, "validation")
     assert said.lower() in caught.value.message.lower()
     assert await bus.born(before) == []
+
+
+async def test_a_language_that_is_not_there_is_refused_with_what_to_do(own: Place, tmp_path: Path) -> None:
+    own.up(PATH=str(tmp_path))
+    async with connect(own.info["nats_url"]) as bus:
+        with pytest.raises(Refused) as caught:
+            await bus.ask("execution.submit", {"code": "1", "language": "perl"})
+        machine_readable(caught.value, "validation")
+        assert "install perl" in caught.value.message
+        assert (await bus.run(code="print(1)"))["status"] == "completed"
 
 
 @pytest.mark.parametrize(

@@ -213,9 +213,10 @@ async def test_what_is_low_has_its_turn_under_a_stream_of_high_ones(own: Place) 
         high: dict[str, Any] = {"exec": {"program": "sleep", "args": ["0.1"]}, "priority": "high"}
         stop = asyncio.Event()
 
+        ahead = [await bus.submit(**high) for _ in range(10)]
+
         async def stream() -> None:
             """Keep ten of them waiting."""
-            ahead = [await bus.submit(**high) for _ in range(10)]
             while not stop.is_set():
                 ahead.append(await bus.submit(**high))
                 await bus.over(ahead.pop(0))

@@ -108,6 +108,8 @@ async def _everything(bus: Foreign, ask: Any) -> None:
     await ask("execution.retry", {"execution_id": ids[0]})
     await ask("execution.get", {"execution_id": "exec_" + "0" * 26})
     await ask("execution.list", {"limit": 3})
+    await _plans(bus, ask)
+    await _standing(ask)
     await ask("query.sql", {"sql": "SELECT * FROM executions", "limit": 3})
     await ask("query.sql", {"sql": "nonsense"})
     await ask("query.verify", {})
@@ -115,3 +117,69 @@ async def _everything(bus: Foreign, ask: Any) -> None:
     await ask("node.info", {})
     await ask("actor.list", {})
     await ask("actor.fail", {"name": "nobody"})
+
+
+async def _plans(bus: Foreign, ask: Any) -> None:
+    """Plans, batches and templates."""
+    true, false = {"exec": {"program": "true"}}, {"exec": {"program": "false"}}
+    undo = {"shell": {"command": "true"}}
+    steps: list[dict[str, Any]] = [
+        {"name": "a", **true, "undo": undo},
+        {"name": "b", **false, "needs": ["a"]},
+        {"name": "c", **true, "needs": ["b"], "when": "steps.b.status == 'failed'", "allow_failure": True},
+        {"name": "d", "steps": [{"name": "in", **true}]},
+    ]
+    plan = (await ask("plan.submit", {"name": "p", "steps": steps}))["plan_id"]
+    await ask("plan.submit", {"steps": [{"name": "a", **true, "needs": ["nobody"]}]})
+    await ask("plan.wait", {"plan_id": plan, "timeout_ms": 20_000})
+    for verb in ("get", "result"):
+        await ask(f"plan.{verb}", {"plan_id": plan})
+    await ask("plan.rerun", {"plan_id": plan, "rehearse": True})
+    await ask("plan.rerun", {"plan_id": plan})
+    await ask("plan.wait", {"plan_id": plan, "timeout_ms": 20_000})
+    await ask("plan.rollback", {"plan_id": plan})
+    await ask("plan.wait", {"plan_id": plan, "timeout_ms": 20_000})
+    slow = {"exec": {"program": "sleep", "args": ["60"]}}
+    long = (await ask("plan.submit", {"steps": [{"name": "a", **slow}]}))["plan_id"]
+    paused = await ask("plan.pause", {"plan_id": long, "reason": "r"})
+    await ask("query.why", {"plan_id": long})
+    await ask("log.undo", {"seq": paused["seq"], "rehearse": True})
+    await ask("log.undo", {"seq": paused["seq"]})
+    await ask("plan.resume", {"plan_id": long})
+    await ask("plan.cancel", {"plan_id": long, "rehearse": True})
+    await ask("plan.cancel", {"plan_id": long, "reason": "r", "grace_ms": 100})
+    await ask("plan.wait", {"plan_id": long, "timeout_ms": 20_000})
+    await ask("plan.list", {"limit": 2})
+    batch = (await ask("batch.submit", {"do": true, "items": ["x"], "open": True}))["plan_id"]
+    await ask("batch.add", {"plan_id": batch, "items": ["y"], "offset": 1})
+    await ask("batch.seal", {"plan_id": batch})
+    await ask("plan.wait", {"plan_id": batch, "timeout_ms": 20_000})
+    tree = {"params": {"n": {"type": "integer", "default": 1}}, "steps": [{"name": "a", **true}]}
+    await ask("template.save", {"name": "t", "plan": tree})
+    await ask("template.get", {"name": "t"})
+    await ask("template.list", {})
+    await ask("template.start", {"template": "t", "params": {"n": "three"}})
+    begun = await ask("template.start", {"template": "t", "params": {"n": 3}})
+    await ask("plan.wait", {"plan_id": begun["plan_id"], "timeout_ms": 20_000})
+    await ask("template.delete", {"name": "t"})
+
+
+async def _standing(ask: Any) -> None:
+    """Schedules, limits, and what is said about it all."""
+    made = await ask("schedule.create", {"submit": {"exec": {"program": "true"}}, "cron": "@yearly"})
+    schedule = {"schedule_id": made["schedule_id"]}
+    await ask("schedule.run", schedule)
+    await ask("schedule.pause", schedule)
+    await ask("schedule.resume", schedule)
+    await ask("schedule.get", schedule)
+    await ask("schedule.list", {})
+    await ask("query.why", schedule)
+    await ask("schedule.delete", schedule)
+    await ask("limit.set", {"key": "k", "max": 2, "rate": {"count": 5, "per_ms": 1000}})
+    keyed = await ask("execution.submit", {"exec": {"program": "true"}, "concurrency_key": "k"})
+    await ask("execution.wait", {"execution_id": keyed["execution_id"], "timeout_ms": 20_000})
+    await ask("query.why", {"execution_id": keyed["execution_id"]})
+    await ask("limit.list", {})
+    await ask("query.status", {})
+    await ask("execution.cancel", {"where": {"label": "nobody"}})
+    await ask("execution.retry", {"where": {"label": "a"}, "rehearse": True})

@@ -1,0 +1,206 @@
+"""A plan or a batch while it goes on: a tree or a bar on a terminal, plain lines elsewhere."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from interfaces.cli import GAVE_UP, INTERRUPTED, show, trees
+from interfaces.cli.options import CANCELLED, connected, seconds
+
+if TYPE_CHECKING:
+    from interfaces.api import ExecutionEngine
+    from interfaces.settings import Settings
+
+STARTING, BUSY = "Starting batch operation...", "Processing..."
+FAILED = 1
+LOOK_SECONDS = 0.2
+"""A tree is read anew no more often than this."""
+
+
+def run(settings: "Settings", verb: tuple[str, str], body: dict[str, Any], *, as_json: bool) -> int:
+    """Have it stored, and follow it to its end; gives the exit code."""
+
+    @connected
+    async def whole(engine: "ExecutionEngine") -> int:
+        if not as_json and verb[0] == "batch":
+            click.echo(STARTING, err=True)
+        reply = await engine.submit_plan(verb, body)
+        if not as_json:
+            click.echo(f"{reply['message']} {reply['plan_id']}, monitor at {reply['monitor_url']}", err=True)
+        return await _follow(engine, reply["plan_id"], as_json)
+
+    return whole(settings)
+
+
+def watch(settings: "Settings", plan_id: str, *, as_json: bool) -> int:
+    """Follow a plan that is there to its end; gives the exit code."""
+
+    @connected
+    async def whole(engine: "ExecutionEngine") -> int:
+        return await _follow(engine, plan_id, as_json)
+
+    return whole(settings)
+
+
+def wait(settings: "Settings", plan_id: str, timeout: str | None, *, as_json: bool) -> int:
+    """Wait for the end of a plan; gives the exit code."""
+    limit = None if timeout is None else seconds(timeout)
+
+    @connected
+    async def whole(engine: "ExecutionEngine") -> int:
+        plan, done = await engine.wait_for_plan(plan_id, limit)
+        _told(plan, as_json)
+        return exit_code(plan) if done else GAVE_UP
+
+    return whole(settings)
+
+
+def exit_code(plan: dict[str, Any]) -> int:
+    """Say as what a command line that ran this plan ends."""
+    if plan["status"] == "cancelled":
+        return CANCELLED
+    return FAILED if plan["status"] != "completed" or plan["failed"] else 0
+
+
+def _told(plan: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show.dump(plan)
+    else:
+        click.echo(trees.title(plan))
+
+
+async def _follow(engine: "ExecutionEngine", plan_id: str, as_json: bool) -> int:
+    watching = asyncio.create_task(_watch(engine, plan_id, quiet=as_json))
+    interrupts = _interrupts(engine, plan_id, watching)
+    try:
+        await watching
+    except asyncio.CancelledError:
+        click.echo(f"Left alone: {plan_id} goes on.", err=True)
+        return INTERRUPTED
+    finally:
+        interrupts()
+    plan = (await trees.look(engine, plan_id, 0)).plan
+    _told(plan, as_json)
+    return exit_code(plan)
+
+
+async def _watch(engine: "ExecutionEngine", plan_id: str, *, quiet: bool) -> None:
+    first = await trees.look(engine, plan_id)
+    many = first.plan["strategy"] == "batch"
+    shown = _nothing() if quiet else _lines(first, many) if not sys.stderr.isatty() else _live(first, many)
+    with shown as tell:
+        async with contextlib.aclosing(_steps(engine, plan_id)) as steps:
+            async for step in steps:
+                tell(step, None if many or quiet else await trees.look(engine, plan_id))
+
+
+async def _steps(engine: "ExecutionEngine", plan_id: str) -> AsyncGenerator[dict[str, Any]]:
+    """What is told of it, the newest only when there is more than one can show."""
+    async for step in engine.progress(plan_id):
+        yield step
+        if not step["final"]:
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+Tell = Callable[[dict[str, Any], trees.Whole | None], None]
+
+
+@contextlib.contextmanager
+def _nothing() -> Generator[Tell]:
+    def tell(step: dict[str, Any], whole: trees.Whole | None) -> None:
+        del step, whole
+
+    yield tell
+
+
+@contextlib.contextmanager
+def _lines(first: trees.Whole, many: bool) -> Generator[Tell]:
+    """Plain lines: every change of a step, or how far a batch is."""
+    known: dict[str, tuple[str, int]] = {}
+    last = [""]
+
+    def tell(step: dict[str, Any], whole: trees.Whole | None) -> None:
+        if many:
+            now = "" if step["final"] else f": {step['currentOperation'] or BUSY}"
+            line = f"{step['text']}{now}"
+            if line != last[0]:
+                last[0] = line
+                click.echo(show.cell(line), err=True)
+            return
+        for name, state, text in _changes(whole or first, ""):
+            if known.get(name) != state and state[0] != "pending":
+                click.echo(f"{name}: {text}", err=True)
+            known[name] = state
+
+    yield tell
+
+
+def _changes(whole: trees.Whole, prefix: str) -> list[tuple[str, tuple[str, int], str]]:
+    found: list[tuple[str, tuple[str, int], str]] = []
+    for step in whole.plan["steps"]:
+        name = f"{prefix}{step['name']}"
+        text = trees.said(step)
+        if step["status"] == "running":
+            text = show.cell(f"running {step['command']}".rstrip())
+        found.append((name, (text, step["run"]), text))
+        if step["plan_id"] in whole.inside:
+            found += _changes(whole.inside[step["plan_id"]], f"{name}/")
+    return found
+
+
+@contextlib.contextmanager
+def _live(first: trees.Whole, many: bool) -> Generator[Tell]:
+    """A tree, or a bar with the operation at work, drawn over and over in one place."""
+    from rich.console import Console, Group, RenderableType
+    from rich.live import Live
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    progress = Progress(
+        BarColumn(), TaskProgressColumn(), TextColumn("[dim]{task.fields[count]}[/dim]"), console=console
+    )
+    task = progress.add_task("", total=None, count="")
+
+    def drawn(step: dict[str, Any] | None, whole: trees.Whole) -> RenderableType:
+        if not many:
+            return trees.tree(whole)
+        said = step or {}
+        text = show.cell(said.get("currentOperation") or BUSY)
+        left = f"Time left: {said['eta']}" if said.get("eta") and not said["final"] else ""
+        return Group(Text(text), progress, Text(left, "dim"))
+
+    with Live(drawn(None, first), console=console, transient=many, auto_refresh=False) as live:
+
+        def tell(step: dict[str, Any], whole: trees.Whole | None) -> None:
+            done = step["current"] or 0
+            total = step["total"]
+            count = f"{done:g} / {'?' if total is None else f'{total:g}'} operations"
+            progress.update(task, completed=done, total=total, count=count)
+            live.update(drawn(step, whole or first), refresh=True)
+
+        yield tell
+
+
+def _interrupts(
+    engine: "ExecutionEngine", plan_id: str, watching: "asyncio.Task[None]"
+) -> Callable[[], object]:
+    """Let the first Ctrl-C cancel the plan and the second one leave it alone."""
+    loop = asyncio.get_running_loop()
+    asked: list[asyncio.Task[Any]] = []
+
+    def interrupted() -> None:
+        if asked:
+            watching.cancel()
+            return
+        click.echo("\nAsked it to stop; Ctrl-C again leaves it alone.", err=True)
+        ask = engine.request("plan", "cancel", plan_id=plan_id, reason="interrupted at the terminal")
+        asked.append(loop.create_task(ask))
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    return lambda: loop.remove_signal_handler(signal.SIGINT)
