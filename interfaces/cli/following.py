@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,19 +92,13 @@ async def _follow(engine: "ExecutionEngine", plan_id: str, as_json: bool) -> int
 async def _watch(engine: "ExecutionEngine", plan_id: str, *, quiet: bool) -> None:
     first = await trees.look(engine, plan_id)
     many = first.plan["strategy"] == "batch"
-    shown = _nothing() if quiet else _lines(first, many) if not sys.stderr.isatty() else _live(first, many)
+    live = not quiet and sys.stderr.isatty()
+    shown = _live(first, many) if live else _nothing() if quiet else _lines(first, many)
     with shown as tell:
-        async with contextlib.aclosing(_steps(engine, plan_id)) as steps:
-            async for step in steps:
-                tell(step, None if many or quiet else await trees.look(engine, plan_id))
-
-
-async def _steps(engine: "ExecutionEngine", plan_id: str) -> AsyncGenerator[dict[str, Any]]:
-    """What is told of it, the newest only when there is more than one can show."""
-    async for step in engine.progress(plan_id):
-        yield step
-        if not step["final"]:
-            await asyncio.sleep(LOOK_SECONDS)
+        async for step in engine.progress(plan_id):
+            tell(step, None if many or quiet else await trees.look(engine, plan_id))
+            if live and not step["final"]:
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 Tell = Callable[[dict[str, Any], trees.Whole | None], None]
@@ -120,37 +114,35 @@ def _nothing() -> Generator[Tell]:
 
 @contextlib.contextmanager
 def _lines(first: trees.Whole, many: bool) -> Generator[Tell]:
-    """Plain lines: every change of a step, or how far a batch is."""
-    known: dict[str, tuple[str, int]] = {}
-    last = [""]
+    """Plain lines: every change of a step, or how far a batch is; each is said once."""
+    said: set[str] = set()
 
     def tell(step: dict[str, Any], whole: trees.Whole | None) -> None:
-        if many:
-            now = "" if step["final"] else f": {step['currentOperation'] or BUSY}"
-            line = f"{step['text']}{now}"
-            if line != last[0]:
-                last[0] = line
-                click.echo(show.cell(line), err=True)
-            return
-        for name, state, text in _changes(whole or first, ""):
-            if known.get(name) != state and state[0] != "pending":
-                click.echo(f"{name}: {text}", err=True)
-            known[name] = state
+        now = "" if step["final"] else f": {step['currentOperation'] or BUSY}"
+        lines = [f"{step['text']}{now}"] if many else [*_begun(step), *_changes(whole or first, "")]
+        for line in map(show.cell, lines):
+            if line not in said:
+                said.add(line)
+                click.echo(line, err=True)
 
     yield tell
 
 
-def _changes(whole: trees.Whole, prefix: str) -> list[tuple[str, tuple[str, int], str]]:
-    found: list[tuple[str, tuple[str, int], str]] = []
+def _begun(step: dict[str, Any]) -> Iterator[str]:
+    """Which step starts, as it is told before it runs; it may be over when the plan is looked at."""
+    if step.get("message") and step.get("current_command"):
+        yield f"{step['message']}: running {step['current_command']}"
+
+
+def _changes(whole: trees.Whole, prefix: str) -> Iterator[str]:
     for step in whole.plan["steps"]:
         name = f"{prefix}{step['name']}"
-        text = trees.said(step)
         if step["status"] == "running":
-            text = show.cell(f"running {step['command']}".rstrip())
-        found.append((name, (text, step["run"]), text))
+            yield f"{name}: running {step['command']}".rstrip()
+        elif step["status"] != "pending":
+            yield f"{name}: {trees.said(step)}"
         if step["plan_id"] in whole.inside:
-            found += _changes(whole.inside[step["plan_id"]], f"{name}/")
-    return found
+            yield from _changes(whole.inside[step["plan_id"]], f"{name}/")
 
 
 @contextlib.contextmanager
