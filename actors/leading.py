@@ -71,12 +71,12 @@ class Lead:
     def fresh(self) -> list[Launch]:
         """What has to run and was not asked for yet; what need not run any more is forgotten."""
         wanted = {plan.child_of(self.state, launch): launch for launch in plan.running(self.state)}
-        for child in self.children.keys() - wanted.keys():
+        # A plan that is taken back is the same child as before, and wanted for something else now.
+        for child in [each for each, launch in self.children.items() if wanted.get(each) != launch]:
             del self.children[child]
+            self.results.pop(child, None)
             self.stopped.discard(child)
             self.dropped.append(child)
-        for child in self.results.keys() - wanted.keys():
-            del self.results[child]
         return [launch for child, launch in wanted.items() if child not in self.children]
 
     def began(self, child: str, launch: Launch, command: str) -> None:

@@ -16,6 +16,11 @@ _STATUS = """CASE @event
 _REASON = "CASE @event WHEN 'attempt_lost' THEN $.reason ELSE $.error.code END"
 _ENDED_AT = "coalesce(TRY_CAST($.end.ended_at AS TIMESTAMP), @time)"
 
+
+def _end_of(stream: str) -> str:
+    return f"CASE WHEN @event <> 'attempt_lost' THEN coalesce($.end.{stream}_bytes, '0') END"
+
+
 ATTEMPTS = Projection(
     name="attempts",
     kind="execution",
@@ -48,8 +53,10 @@ ATTEMPTS = Projection(
             "stdout_offset", "BIGINT", STARTED, "$.stdout_offset", "where its output begins in the file", "0"
         ),
         Column("stderr_offset", "BIGINT", STARTED, "$.stderr_offset", "the same, of stderr", "0"),
-        Column("stdout_end", "BIGINT", ENDED, "$.end.stdout_bytes", "where its output ends in the file"),
-        Column("stderr_end", "BIGINT", ENDED, "$.end.stderr_bytes", "the same, of stderr"),
+        Column(
+            "stdout_end", "BIGINT", ENDED, _end_of("stdout"), "where its output ends; null if it was lost"
+        ),
+        Column("stderr_end", "BIGINT", ENDED, _end_of("stderr"), "the same, of stderr"),
         Column("last_output", "VARCHAR", ENDED, "$.end.last_output", "its last line that was not empty"),
     ),
     public=(

@@ -9,7 +9,7 @@ STATUS = Register("status", "last", ("started", "stopped"))
 NODES = Projection(
     name="nodes",
     kind="node",
-    version=1,
+    version=2,
     events=tuple(event.name() for event in node.EVENTS),
     columns=(
         Column(

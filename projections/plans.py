@@ -25,6 +25,9 @@ _KNOWN = """CASE event
 _STARTED = f"""coalesce(TRY_CAST(data->>'$.count' AS BIGINT), 0) - len({_WELL})"""
 
 
+_SAID = "CASE WHEN @event <> 'rerun_requested' THEN coalesce($.completed, '0') END"
+
+
 def _steps(statuses: str) -> str:
     """How many steps of a plan are in some state."""
     return (
@@ -40,7 +43,7 @@ def _done(counted: str, statuses: str) -> str:
 PLANS = Projection(
     name="plans",
     kind="plan",
-    version=1,
+    version=2,
     events=tuple(event.name() for event in plan.EVENTS),
     columns=(
         Column("name", "VARCHAR", SUBMITTED, "$.definition.name", "its name", "''"),
@@ -131,8 +134,9 @@ PLANS = Projection(
             f"len(list_filter({_WELL}, lambda s: s <> 'completed'))",
             hidden=True,
         ),
+        Count("undone", ("step_undone",), None, "operations that were taken back", hidden=True),
         Count("going", ("advanced",), RERUN, "operations that run", _STARTED, hidden=True),
-        Column("said_well", "BIGINT", END, "$.completed", "what the end said", hidden=True),
+        Column("said_well", "BIGINT", END, _SAID, "what the end said", hidden=True),
         Column("said_skipped", "BIGINT", END, "$.skipped", "what the end said", hidden=True),
     ),
     public=(
@@ -165,7 +169,7 @@ PLANS = Projection(
     ),
     extras=(
         ("total", "CASE WHEN r.open THEN NULL ELSE r.known END"),
-        ("completed", _done("coalesce(r.said_well, r.well)", "'completed'")),
+        ("completed", _done("coalesce(r.said_well, r.well - r.undone)", "'completed'")),
         ("failed", _done("r.badly", "'failed', 'cancelled', 'timed_out'")),
         ("skipped", _done("coalesce(r.said_skipped, 0)", "'skipped'")),
         ("running", _done("r.going", "'running'")),

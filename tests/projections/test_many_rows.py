@@ -63,7 +63,8 @@ def asked(store: Store, sql: str, *params: Any, seq: int | None = None) -> list[
 def told(log: Log, entity: str) -> tuple[list[Any], list[list[Any]]]:
     """What the rules say of a plan, as the tables have it."""
     state: plan.State = log.states[("plan", entity)]
-    head = [state.status, state.rollback, state.total, state.failed, state.outstanding]
+    counts = [state.completed, state.failed, state.skipped, state.outstanding]
+    head = [state.status, state.rollback, state.total, *counts]
     names = [step.name for step in state.steps]
     cells = [state.cells[name] for name in names]
     return head, [[name, c.status, c.run] for name, c in zip(names, cells, strict=True)]
@@ -71,7 +72,10 @@ def told(log: Log, entity: str) -> tuple[list[Any], list[list[Any]]]:
 
 def seen(store: Store, entity: str, seq: int | None = None) -> tuple[list[Any], list[list[Any]]]:
     heads = asked(
-        store, "SELECT status, rollback, total, failed, running FROM plans WHERE id = ?", entity, seq=seq
+        store,
+        "SELECT status, rollback, total, completed, failed, skipped, running FROM plans WHERE id = ?",
+        entity,
+        seq=seq,
     )
     steps = "SELECT step, status, run FROM plan_steps WHERE plan_id = ? ORDER BY place"
     return heads[0], asked(store, steps, entity, seq=seq)

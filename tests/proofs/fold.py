@@ -188,8 +188,8 @@ def _left(event: Event) -> Row:
     error: Row | None = event.data.get("error")
     names = ("duration_ms", "exit_code", "signal", "pid", "last_output")
     found = {name: end.get(name) for name in names} | {"error": error}
-    # Nothing is said of how much was written where nothing was.
-    found |= {f"{name}_end": end.get(f"{name}_bytes") for name in ("stdout", "stderr")}
+    nothing = None if event.name == "attempt_lost" else 0
+    found |= {f"{name}_end": end.get(f"{name}_bytes", nothing) for name in ("stdout", "stderr")}
     found["ended_at"] = moment(end.get("ended_at") or event.time)
     found["reason"] = error["code"] if error else event.data.get("reason")
     match event.name:

@@ -14,7 +14,10 @@ from tests.proofs.kills import caught_up, judge
 from tests.proofs.outside import Outsider
 from tests.proofs.report import Report
 
-TABLES = ("executions", "nodes", "findings", "events")
+TABLES = (
+    *("executions", "attempts", "dead_letters", "plans", "plan_steps", "schedules", "limits", "templates"),
+    *("nodes", "findings", "events"),
+)
 QUERIES = (
     "SELECT * EXCLUDE (stdout, stderr) FROM executions ORDER BY id",
     "SELECT status, count(*) AS n, max(seq), sum(stdout_bytes) FROM executions GROUP BY 1 ORDER BY 1",

@@ -238,6 +238,21 @@ def test_a_plan_inside_a_plan_is_led_too(stage: Stage) -> None:
     assert stage.state().rollback == "done"
 
 
+def test_a_plan_whose_own_failure_begins_the_rollback_is_taken_back_at_once(stage: Stage) -> None:
+    inner = serial("x", "y")
+    steps = (Step(name="a", do=SPEC, undo=SPEC), Step(name="in", plan=inner))
+    stage.submit(Definition(strategy="serial", steps=steps, on_failure="rollback"))
+    nested = plan.child("plan_1", "in", 1, nested=True)
+    stage.end("a")
+    stage.end("x", entity=nested)
+    stage.end("y", code=1, entity=nested)
+    assert stage.state(nested).rollback == "running"
+    stage.end("x/undo", entity=nested)
+    assert stage.born()[-1] == "a/undo"
+    stage.end("a/undo")
+    assert stage.state().rollback == "done"
+
+
 def test_a_batch_moves_its_window(stage: Stage) -> None:
     many = Operations(do=SPEC, count=5)
     stage.submit(Definition(strategy="batch", max_concurrency=2, operations=many))
