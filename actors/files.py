@@ -63,7 +63,8 @@ class Files:
         try:
             os.write(fd, content)
             # A file that is emptied first is flushed to the disk at once by some file systems.
-            os.ftruncate(fd, len(content))
+            if os.fstat(fd).st_size > len(content):
+                os.ftruncate(fd, len(content))
         finally:
             os.close(fd)
 

@@ -13,11 +13,11 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from bus import blobs, streams, subjects
 from bus.bridge import Bridge, Subscription
 from bus.feed import told
-from bus.output import ATTEMPT, END, OFFSET, TIME
 from bus.peers import error_of
 from bus.permissions import INBOX
 from bus.pull import Lot, Pull
 from bus.services import BODY_MAX, too_large
+from bus.stored import ATTEMPT, END, OFFSET, TIME
 from events.codec import Fact
 from events.errors import HindbrainError, Internal, Unavailable, Validation
 from events.ids import TOKEN

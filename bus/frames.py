@@ -9,7 +9,7 @@ The protocol is https://docs.nats.io/reference/reference-protocols/nats-protocol
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nats.aio.client import Client
@@ -84,11 +84,27 @@ def write(client: Client, frames: Sequence[Frame]) -> bool:
     return True
 
 
+async def drain(client: Client) -> None:
+    """Wait until the connection takes more; returns at once as long as it keeps up."""
+    inside: Any = client
+    try:
+        await inside._transport.drain()  # noqa: SLF001  the reason of this file
+    except OSError as error:
+        log.debug("the connection was lost while it was written to: %s", error)
+
+
+def lines(headers: Mapping[str, str] | None) -> bytes:
+    """Headers as lines."""
+    if not headers:
+        return b""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
+
 async def publish(client: Client, frames: Sequence[Frame]) -> None:
     """Send them with what nats-py offers to everybody, in order."""
     for subject, reply, headers, body in frames:
-        lines = (line.partition(":") for line in headers.decode().split("\r\n") if line)
-        named = {name: value.strip() for name, _, value in lines}
+        parts = (line.partition(":") for line in headers.decode().split("\r\n") if line)
+        named = {name: value.strip() for name, _, value in parts}
         await client.publish(subject, body, reply, headers=named or None)
 
 

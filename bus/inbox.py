@@ -17,9 +17,10 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from bus import streams, subjects
+from bus.answers import Answers
 from bus.bridge import Bridge
 from bus.pull import Lot, Pull
-from bus.services import BODY_MAX, Answers, Calls, Lots, too_large
+from bus.services import BODY_MAX, Calls, Lots, too_large
 from bus.tasks import Tasks
 from events.errors import HindbrainError, Problem, Refusal, Unavailable, Validation, revive
 from events.ports import Call

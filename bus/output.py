@@ -7,19 +7,22 @@ the offset and begun there again; so readers may see a piece twice, but never a 
 import asyncio
 import json
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
+from nats.aio.msg import Msg
 
-from bus import streams, subjects
+from bus import subjects
+from bus.answers import Answers
 from bus.bridge import Bridge
-from bus.services import Answers
+from bus.frames import Frame, Wire, lines
+from bus.stored import ATTEMPT, END, OFFSET, TIME, fill, reach
 from bus.tasks import Tasks
-from events.errors import HindbrainError, Internal, NotFound, Unavailable
+from events.errors import HindbrainError, Internal, Unavailable
 from events.ports import Chunk
 
 log = logging.getLogger(__name__)
@@ -28,9 +31,10 @@ WINDOW = 6 * 1024 * 1024
 """Bytes that may be unconfirmed at a time; less than the buffer of the client."""
 OVERHEAD = 512
 """What a piece counts beside its bytes, so that many empty ones do not fill the memory either."""
+WRITE = 512 * 1024
+"""Bytes of one write."""
 CONFIRM_SECONDS = 10.0
-
-OFFSET, TIME, ATTEMPT, END = "Brain-Offset", "Brain-Time", "Brain-Attempt", "Brain-End"
+TICK_SECONDS = 1.0
 
 
 def headers_of(chunk: Chunk) -> dict[str, str]:
@@ -57,6 +61,17 @@ class _Lot:
                 log.exception("nobody took the news that output was stored")
 
 
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A chunk on its way, until it is confirmed."""
+
+    subject: str
+    chunk: Chunk
+    lot: _Lot
+    size: int
+    sent: float = 0.0
+
+
 class Outlet:
     """Where output, progress and samples go; any thread may call, `done` comes from the loop of the bus."""
 
@@ -71,6 +86,10 @@ class Outlet:
         """This is the first connection: nothing can have been lost before."""
         self._looked: set[str] = set()
         self._room = asyncio.Event()
+        self._wire = Wire(bridge)
+        self._flights: dict[str, _Flight] = {}
+        """By the subject of the answer."""
+        self._begun = self._ticking = False
         self._holes: dict[str, int] = {}
         """By subject: from which offset on it is not sure that all is stored."""
         self._sender: asyncio.Task[None] | None = None
@@ -115,36 +134,103 @@ class Outlet:
     # In the loop
 
     async def _send(self) -> None:
+        await self._begin()
         while self._waiting:
-            chunk, lot = self._waiting.popleft()
+            flights = await self._gather()
+            if flights:
+                self._fly(flights)
+                await asyncio.sleep(0)
+            elif self._waiting:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _begin(self) -> None:
+        """Hear answers, once and over every connection."""
+        if not self._begun:
+            self._begun = True
+            self._bridge.on_disconnect.append(self._lost)
+            listening = asyncio.Event()
+            self._wire.listen(listening.set)
+            await listening.wait()
+
+    async def _gather(self) -> list[_Flight]:
+        """Take what can be sent now, in order; none while there is no room for the first."""
+        flights: list[_Flight] = []
+        taken = 0
+        while self._waiting and taken < WRITE:
+            chunk, lot = self._waiting[0]
+            size = len(chunk.data) + OVERHEAD
+            open_ = self._unconfirmed + taken
+            # What the connection before left open must be known to be lost before anything follows it.
+            if open_ and (open_ + size > self._window or self._epoch != self._bridge.epoch):
+                break
             try:
                 subject = _subject(chunk.execution, chunk.stream)
             except HindbrainError:
                 log.exception("output without a subject")
-                lot.landed(False)
-                continue
+                subject = ""
+            self._waiting.popleft()
             hole = self._holes.get(subject)
-            if hole is not None and chunk.offset > hole:
-                lot.landed(False)
-                continue
-            size = len(chunk.data) + OVERHEAD
-            # What the connection before left open must be known to be lost before anything follows it.
-            while self._unconfirmed and (
-                self._unconfirmed + size > self._window or self._epoch != self._bridge.epoch
-            ):
-                self._room.clear()
-                await self._room.wait()
-                hole = self._holes.get(subject)
-            if hole is not None and chunk.offset > hole:
-                lot.landed(False)  # the hole opened while this one waited for room
-                continue
-            if not await self._sure(subject, chunk.offset):
+            good = bool(subject) and (hole is None or chunk.offset <= hole)
+            if not good or not await self._sure(subject, chunk.offset):
                 lot.landed(False)
                 continue
             self._holes.pop(subject, None)
-            self._unconfirmed += size
-            self._tasks.spawn(self._publish(subject, chunk, lot, size))
-            await asyncio.sleep(0)  # the tasks begin in the order they were made in, and so do their messages
+            flights.append(_Flight(subject, chunk, lot, size))
+            taken += size
+        return flights
+
+    def _fly(self, flights: Sequence[_Flight]) -> None:
+        frames: list[Frame] = []
+        now = self._bridge.loop.time()
+        for flight in flights:
+            flight.sent = now
+            reply = self._wire.expect(self._heard)
+            self._flights[reply] = flight
+            self._unconfirmed += flight.size
+            frames.append(Frame(flight.subject, reply, lines(headers_of(flight.chunk)), flight.chunk.data))
+        if not self._wire.send(frames):
+            self._lost()
+        elif not self._ticking:
+            self._ticking = True
+            self._bridge.loop.call_later(TICK_SECONDS, self._tick)
+
+    def _heard(self, message: Msg) -> None:
+        try:
+            good = _confirmed(message)
+        except HindbrainError as error:
+            log.info("output was not stored: %s", error)
+            good = False
+        self._land(message.subject, good)
+
+    def _land(self, reply: str, good: bool) -> None:
+        flight = self._flights.pop(reply, None)
+        if flight is None:
+            return
+        self._wire.forget(reply)
+        self._unconfirmed -= flight.size
+        self._room.set()
+        if not good:
+            subject, offset = flight.subject, flight.chunk.offset
+            log.info("output of %s is in doubt from byte %d on", subject, offset)
+            self._holes[subject] = min(offset, self._holes.get(subject, offset))
+        flight.lot.landed(good)
+
+    def _lost(self) -> None:
+        """The connection is gone, and every answer with it."""
+        for reply in list(self._flights):
+            self._land(reply, good=False)
+
+    def _tick(self) -> None:
+        late = self._bridge.loop.time() - CONFIRM_SECONDS
+        for reply in [reply for reply, flight in self._flights.items() if flight.sent < late]:
+            self._land(reply, good=False)
+            # A client that is closed with unsent bytes in its buffer may fail to say so (nats-py 2.16).
+            if self._bridge.connected and self._bridge.connection.is_closed:
+                self._bridge.doubt("the client was closed without a word")
+        self._ticking = bool(self._flights)
+        if self._ticking:
+            self._bridge.loop.call_later(TICK_SECONDS, self._tick)
 
     async def _sure(self, subject: str, offset: int) -> bool:
         """Say whether all before this offset is stored.
@@ -169,27 +255,6 @@ class Outlet:
         self._looked.add(subject)
         return True
 
-    async def _publish(self, subject: str, chunk: Chunk, lot: _Lot, size: int) -> None:
-        good = False
-        try:
-            # nats-py's publish waits for ever when the connection is lost while its buffer is full.
-            async with asyncio.timeout(CONFIRM_SECONDS + 1):
-                reply = await self._bridge.request(
-                    subject, chunk.data, headers=headers_of(chunk), within=CONFIRM_SECONDS
-                )
-            good = _confirmed(reply.data)
-        except (HindbrainError, TimeoutError) as error:
-            log.info("output of %s is in doubt from byte %d on: %s", subject, chunk.offset, error)
-            # A client that is closed with unsent bytes in its buffer may fail to say so (nats-py 2.16).
-            if self._bridge.connected and self._bridge.connection.is_closed:
-                self._bridge.doubt("the client was closed without a word")
-        finally:
-            self._unconfirmed -= size
-            self._room.set()
-            if not good:
-                self._holes[subject] = min(chunk.offset, self._holes.get(subject, chunk.offset))
-            lot.landed(good)
-
     async def _look(self, subject: str, done: Callable[[int | None], None]) -> None:
         try:
             await self._bridge.ready()
@@ -212,55 +277,13 @@ class Outlet:
         done(good)
 
 
-async def fill(bridge: Bridge, subject: str, path: Path) -> None:
-    """Append to a file what is stored beyond its end; what is not stored any more stays a gap of zeros."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _confirmed(message: Msg) -> bool:
+    if message.headers and message.headers.get("Status") == "503":
+        raise Unavailable("nobody stores output")
     try:
-        size, seq = os.fstat(fd).st_size, 1
-        while True:
-            ask = json.dumps({"seq": seq, "next_by_subj": subject}).encode()
-            message = await bridge.request(f"$JS.API.DIRECT.GET.{streams.OUTPUT}", ask)
-            headers = message.headers or {}
-            if headers.get("Status") == "404":
-                return
-            if headers.get("Status") is not None:
-                raise Unavailable(f"{subject} cannot be read: {headers.get('Description', '')}")
-            seq, offset = int(headers["Nats-Sequence"]) + 1, int(headers.get(OFFSET, "0"))
-            end = offset + len(message.data)
-            if end > size:
-                begin = max(offset, size)
-                os.pwrite(fd, message.data[begin - offset :], begin)
-                size = end
-    finally:
-        os.close(fd)
-
-
-async def reach(bridge: Bridge, subject: str) -> int:
-    """Say where the last stored piece of an output ends; 0 when nothing is stored."""
-    try:
-        headers, size = await _last(bridge, subject)
-    except NotFound:
-        return 0
-    return int(headers.get(END) or int(headers.get(OFFSET, "0")) + size)
-
-
-async def _last(bridge: Bridge, subject: str) -> tuple[dict[str, str], int]:
-    message = await bridge.request(f"$JS.API.DIRECT.GET.{streams.OUTPUT}.{subject}")
-    headers = message.headers or {}
-    match headers.get("Status"):
-        case None:
-            return headers, len(message.data)
-        case "404":
-            raise NotFound(f"nothing is stored of {subject}")
-        case status:
-            raise Unavailable(f"{subject} cannot be read: {status} {headers.get('Description', '')}")
-
-
-def _confirmed(body: bytes) -> bool:
-    try:
-        answer = json.loads(body)
+        answer = json.loads(message.data)
     except ValueError as error:
-        raise Internal(f"an answer that is none: {body[:100]!r}") from error
+        raise Internal(f"an answer that is none: {message.data[:100]!r}") from error
     if "error" in answer:
         raise Unavailable(f"the stream refused it: {answer['error'].get('description', '')}")
     return True

@@ -7,8 +7,9 @@ import msgspec
 from nats.aio.msg import Msg
 
 from bus import subjects
+from bus.answers import Answers
 from bus.bridge import Bridge, Subscription
-from bus.services import BODY_MAX, Answers, Calls, Lots, Reply
+from bus.services import BODY_MAX, Calls, Lots, Reply
 from bus.tasks import Tasks
 from events.errors import HindbrainError, Internal, Problem, Unavailable, revive
 from events.ports import Call

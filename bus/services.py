@@ -8,9 +8,7 @@ endpoint `brain.cmd.<kind>.<verb>` for each; nodes that serve the same verb shar
 
 import asyncio
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -22,9 +20,10 @@ from nats.micro.request import Request
 from nats.micro.service import EndpointStats, Service, ServiceConfig
 
 from bus import subjects
+from bus.answers import Answers
 from bus.bridge import Bridge
 from bus.tasks import end
-from events.errors import HindbrainError, Internal, TooLarge, Trouble, Unavailable
+from events.errors import HindbrainError, Internal, TooLarge, Trouble
 from events.ports import Call
 from events.service import Verb
 
@@ -34,67 +33,8 @@ BODY_MAX = 1024 * 1024
 """The largest command, in bytes."""
 SERVE_SECONDS = 15.0
 STOP_SECONDS = 2.0
-RETRY_SECONDS = 0.2
-PUBLISH_SECONDS = 5.0
-HELD = 100_000
-"""So many answers wait for a connection; what is more pushes out the oldest."""
 
 Calls = Callable[[list[Call]], None]
-
-
-class Answers:
-    """What leaves without waiting for anything: in order, and a burst of it crosses into the loop once."""
-
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge = bridge
-        self._waiting: deque[tuple[str, bytes, Mapping[str, str] | None]] = deque(maxlen=HELD)
-        self._lock = threading.Lock()
-        self._busy = False
-        self._task: asyncio.Task[None] | None = None
-
-    def send(self, subject: str, payload: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
-        """Send it soon, from any thread; while there is no connection it waits for the next one."""
-        with self._lock:
-            self._waiting.append((subject, payload, headers))
-            if self._busy:
-                return
-            self._busy = True
-        try:
-            self._bridge.post(self._begin)
-        except Unavailable:
-            self._busy = False
-            log.debug("an answer to %s comes after the end", subject)
-
-    def _begin(self) -> None:
-        self._task = asyncio.ensure_future(self._run())
-
-    async def _run(self) -> None:
-        failed = -1
-        try:
-            while True:
-                with self._lock:
-                    if not self._waiting:
-                        self._busy = False
-                        return
-                    subject, payload, headers = self._waiting.popleft()
-                try:
-                    # nats-py's publish waits for ever when the connection is lost while its buffer is full.
-                    async with asyncio.timeout(PUBLISH_SECONDS):
-                        await self._bridge.publish(subject, payload, headers=headers)
-                except (Unavailable, TimeoutError) as error:
-                    await asyncio.sleep(RETRY_SECONDS)
-                    await self._bridge.ready()
-                    if failed == self._bridge.epoch:
-                        log.warning("an answer cannot be sent to %s: %s", subject, error)
-                        continue
-                    failed = self._bridge.epoch
-                    with self._lock:
-                        self._waiting.appendleft((subject, payload, headers))
-                except TooLarge as error:
-                    log.warning("an answer to %s was not sent: %s", subject, error)
-        except BaseException:  # the loop ends; another one may begin
-            self._busy = False
-            raise
 
 
 class Reply:

@@ -15,9 +15,9 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from bus import streams, subjects
+from bus.answers import Answers
 from bus.bridge import Bridge, Subscription
 from bus.feed import fact
-from bus.services import Answers
 from bus.tasks import end
 from events.errors import HindbrainError, NotFound, Trouble
 from events.ports import Delivery

@@ -178,7 +178,7 @@ async def test_a_server_that_dies_leaves_doubt_and_sending_again_makes_it_whole(
     await asyncio.to_thread(bridge.start)
     await asyncio.to_thread(lambda: bridge.call(ensure(bridge.js), 20))
     entity, outlet = fresh(), Outlet(bridge)
-    data = secrets.token_bytes(3_000_000)
+    data = secrets.token_bytes(12_000_000)
     reading = asyncio.ensure_future(read(own, entity))
     sending = asyncio.ensure_future(sent(outlet, cut(entity, data, size=500)[:-1]))
     pid = own.pid
