@@ -94,6 +94,12 @@ def available() -> dict[str, str]:
     return {row.name: program for row in TABLE if (program := row.program)}
 
 
+def runs(language: str) -> bool:
+    """Whether code in this language, known by its name, can be run on this machine."""
+    row = _BY_NAME.get(language)
+    return row is not None and row.program is not None
+
+
 def argv(language: Language | str, code: str, write: Callable[[str, bytes], Path | str]) -> list[str]:
     """Say which program to run with which arguments.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from actors import languages
 from actors.attempt import Brought, Looked, Run, Shared
 from actors.files import STREAMS, Files
 from actors.slots import Slots
@@ -17,6 +18,8 @@ from events.ports import Delivery, Loaded, Log, Outlet, Peers, Snapshot
 
 log = logging.getLogger(__name__)
 
+FOREIGN_SECONDS = 3.0
+"""Until what cannot be run on this machine is offered again, to anybody."""
 AGAIN_SECONDS = 1.0
 """Until what cannot be claimed now is offered again."""
 
@@ -109,9 +112,18 @@ class Offers:
     def _gather(self, delivery: Delivery, snapshot: Snapshot[State]) -> None:
         """Its secrets have to be here before it is claimed; the node that took it has them."""
         entity, state = delivery.fact.entity, snapshot.state
-        if self._vault.of(entity, state.spec) is not None:
+        language = state.spec.language
+        if language is not None and not languages.runs(language):
+            # Another node took it, whose machine can; it waits for that one, or one like it.
+            delivery.nak(FOREIGN_SECONDS)
+        elif self._vault.of(entity, state.spec) is not None:
             self._start(delivery, snapshot)
-            return
+        else:
+            self._share(delivery, snapshot)
+
+    def _share(self, delivery: Delivery, snapshot: Snapshot[State]) -> None:
+        """The node that took it has its secrets."""
+        entity, state = delivery.fact.entity, snapshot.state
         if state.taken_by == self._node:
             log.warning("%s: its secrets are gone from this node", entity)
         self._slots.defer()

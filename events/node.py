@@ -20,6 +20,8 @@ class Started(Event):
     cores: int
     memory_bytes: int
     roles: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    """In which languages it can run code."""
 
 
 class Stopped(Event):

@@ -193,6 +193,7 @@ class Node:
             cores=os.cpu_count() or 1,
             memory_bytes=psutil.virtual_memory().total,
             roles=tuple(sorted(self.roles)),
+            languages=tuple(sorted(languages.available())),
         )
 
     def _pids(self) -> dict[str, int]:

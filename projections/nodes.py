@@ -27,6 +27,14 @@ NODES = Projection(
         Column("cores", "BIGINT", STARTED, "$.cores", "processors of the machine"),
         Column("memory_bytes", "BIGINT", STARTED, "$.memory_bytes", "memory of the machine"),
         Column("roles", "VARCHAR[]", STARTED, "from_json($.roles, '[\"VARCHAR\"]')", "what it does", "[]"),
+        Column(
+            "languages",
+            "VARCHAR[]",
+            STARTED,
+            "from_json($.languages, '[\"VARCHAR\"]')",
+            "in which languages it can run code",
+            "[]",
+        ),
         Column("started_at", "TIMESTAMP", STARTED, "@time", "when it last came up"),
         Column(
             "stopped_at",
@@ -52,6 +60,7 @@ NODES = Projection(
         "cores",
         "memory_bytes",
         "roles",
+        "languages",
         "started_at",
         "stopped_at",
         "restarts",

@@ -132,11 +132,15 @@ def _queued(rows: Rows, story: Story) -> list[Sentence]:
     event = fact.event if fact else None
     if isinstance(event, execution.Queued) and event.reason:
         said[0] = say(f"It was queued again: {event.reason}.", fact)
-    nodes = rows("SELECT id, seq, cores, status, started_at, roles FROM nodes ORDER BY id")
+    nodes = rows("SELECT id, seq, cores, status, started_at, roles, languages FROM nodes ORDER BY id")
+    last = max((each["seq"] for each in nodes), default=None)
     able = [each for each in nodes if each["status"] == "up" and _works(each["roles"])]
     if not able:
-        last = max((each["seq"] for each in nodes), default=None)
         return [*said, say("No node is up that could run it.", last)]
+    if (language := state.spec.language) is not None:
+        able = [each for each in able if not each["languages"] or language in each["languages"]]
+        if not able:
+            return [*said, say(f"No node that is up can run {language}.", last)]
     order = " ".join(f"WHEN '{name}' THEN {place}" for place, name in enumerate(PRIORITIES))
     ahead = rows(
         f"SELECT count(*) AS n, max(seq) AS seq FROM executions WHERE status = 'queued' AND held IS NULL"

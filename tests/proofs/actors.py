@@ -11,6 +11,8 @@ from tests.proofs.kills import judge
 from tests.proofs.outside import TERMINAL, Outsider, by_entity
 from tests.proofs.report import Report
 
+FALLS, FALLS_SECONDS = 4, 32.0
+
 
 async def prove(
     report: Report,
@@ -45,10 +47,12 @@ async def _run(
     report.note(f"actors: {', '.join(names)}")
     chance.shuffle(names)
     taken: list[str] = []
+    fell: list[float] = []
     for name in names:
         bodies = [_body(name, number, chance.uniform(seconds / 2, seconds)) for number in range(count)]
         batch = await asyncio.gather(*(them.submit(body) for body in bodies))
         taken += batch
+        await _rest(fell)
         before = await them.last()
         said = await node.call("actors", "--fail", name)
         report.claim(said.code == 0, f"{name}: told to fail", said.err.decode())
@@ -67,6 +71,13 @@ async def _run(
     await judge(report, node, them, await them.log(), taken)
     back = await node.told("status", taken[0])
     report.claim(back["status"] == "completed", "the node still answers")
+
+
+async def _rest(fell: list[float]) -> None:
+    """Stay within what a supervisor stands: five that fall in half a minute bring the node down."""
+    if len(fell) >= FALLS:
+        await asyncio.sleep(max(0.0, fell[-FALLS] + FALLS_SECONDS - time.monotonic()))
+    fell.append(time.monotonic())
 
 
 async def _restart(them: Outsider, name: str, after: int) -> list[str]:

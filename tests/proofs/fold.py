@@ -296,12 +296,14 @@ def _template(entity: str, life: list[Event]) -> Row:
 
 def _node(entity: str, life: list[Event]) -> Row:
     row: Row = dict.fromkeys(("host", "pid", "version", "cores", "memory_bytes", "started_at", "stopped_at"))
-    row |= {"id": entity, "status": "unknown", "boot": "", "roles": [], "restarts": 0, "seq": life[-1].seq}
+    row |= {"id": entity, "status": "unknown", "boot": "", "roles": [], "languages": [], "restarts": 0}
+    row["seq"] = life[-1].seq
     for event in life:
         match event.name:
             case "started":
                 names = ("boot", "host", "pid", "version", "cores", "memory_bytes")
-                row |= {name: event.data.get(name) for name in names} | {"roles": event.data.get("roles", [])}
+                row |= {name: event.data.get(name) for name in names}
+                row |= {name: event.data.get(name, []) for name in ("roles", "languages")}
                 row |= {"status": "up", "started_at": moment(event.time), "stopped_at": None, "restarts": 0}
             case "stopped":
                 row |= {"status": "down", "stopped_at": moment(event.time)}

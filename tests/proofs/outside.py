@@ -79,8 +79,9 @@ class Outsider:
         async with self._gate:
             if self._nc is None or not self._nc.is_connected:
                 await self.close()
-                self._nc = Client()
-                await self._nc.connect(self._url(), allow_reconnect=False, connect_timeout=2, error_cb=_quiet)
+                fresh = Client()
+                await fresh.connect(self._url(), allow_reconnect=False, connect_timeout=2, error_cb=_quiet)
+                self._nc = fresh
             return self._nc
 
     async def streams(self) -> JetStreamContext:

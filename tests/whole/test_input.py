@@ -111,6 +111,26 @@ async def test_a_language_that_is_not_there_is_refused_with_what_to_do(own: Plac
         assert (await bus.run(code="print(1)"))["status"] == "completed"
 
 
+async def test_what_no_node_can_run_waits_for_one_that_can(own: Place, tmp_path: Path) -> None:
+    own.up()
+    async with connect(own.info["nats_url"]) as bus:
+        later = await bus.submit(code="print 1", language="perl", delay_ms=2000)
+    own.cli("down")
+    own.up(PATH=str(tmp_path))
+    async with connect(own.info["nats_url"]) as bus:
+
+        async def told() -> bool:
+            why = await bus.ask("query.why", {"execution_id": later})
+            return "No node that is up can run perl." in [each["text"] for each in why["sentences"]]
+
+        await bus.until(told)
+        assert (await bus.run(code="print(1)"))["status"] == "completed"
+    own.cli("down")
+    own.up()
+    async with connect(own.info["nats_url"]) as bus:
+        assert (await bus.over(later))["result"]["stdout"] == "1"
+
+
 @pytest.mark.parametrize(
     ("verb", "body", "code"),
     [
