@@ -119,7 +119,7 @@ def background(rows: Rows) -> Background:
     """What goes on now: plans and batches, and executions that are no part of one."""
     operations: list[dict[str, Any]] = []
     for row in rows(
-        "SELECT id, name, description, strategy, total, completed, failed, skipped FROM plans"
+        "SELECT id, name, description, strategy, status, total, completed, failed, skipped FROM plans"
         " WHERE status IN ('running', 'paused') AND parent IS NULL ORDER BY created_at DESC LIMIT 1000"
     ):
         batch = row["strategy"] == "batch"
@@ -128,10 +128,10 @@ def background(rows: Rows) -> Background:
             {
                 "batchId": row["id"],
                 "type": "batch" if batch else "plan",
-                "status": "processing",
+                "status": "paused" if row["status"] == "paused" else "processing",
                 "plugin": "commands",
                 "progress": estimate.counted(done, row["total"], "operations" if batch else "steps"),
-                "currentTask": row["description"] or row["name"],
+                "currentTask": row["description"] or row["name"] or estimate.announced(None, row["total"]),
             }
         )
     operations.extend(

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interfaces.cli import GAVE_UP, INTERRUPTED, show, trees
+from interfaces.cli.interrupts import REASON, interrupts
 from interfaces.cli.options import CANCELLED, connected, seconds
 
 if TYPE_CHECKING:
@@ -76,20 +76,20 @@ def _told(plan: dict[str, Any], as_json: bool) -> None:
 
 async def _follow(engine: "ExecutionEngine", plan_id: str, as_json: bool) -> int:
     watching = asyncio.create_task(_watch(engine, plan_id, quiet=as_json))
-    interrupts = _interrupts(engine, plan_id, watching)
     try:
-        await watching
+        with interrupts(lambda: engine.request("plan", "cancel", plan_id=plan_id, reason=REASON), watching):
+            stands = await watching
     except asyncio.CancelledError:
         click.echo(f"Left alone: {plan_id} goes on.", err=True)
         return INTERRUPTED
-    finally:
-        interrupts()
     plan = (await trees.look(engine, plan_id, 0)).plan
-    _told(plan, as_json)
+    if not stands:
+        _told(plan, as_json)
     return exit_code(plan)
 
 
-async def _watch(engine: "ExecutionEngine", plan_id: str, *, quiet: bool) -> None:
+async def _watch(engine: "ExecutionEngine", plan_id: str, *, quiet: bool) -> bool:
+    """Show it until it is over; says whether its last state stands on the screen."""
     first = await trees.look(engine, plan_id)
     many = first.plan["strategy"] == "batch"
     live = not quiet and sys.stderr.isatty()
@@ -99,6 +99,7 @@ async def _watch(engine: "ExecutionEngine", plan_id: str, *, quiet: bool) -> Non
             tell(step, None if many or quiet else await trees.look(engine, plan_id))
             if live and not step["final"]:
                 await asyncio.sleep(LOOK_SECONDS)
+    return live and not many
 
 
 Tell = Callable[[dict[str, Any], trees.Whole | None], None]
@@ -177,22 +178,3 @@ def _live(first: trees.Whole, many: bool) -> Generator[Tell]:
             live.update(drawn(step, whole or first), refresh=True)
 
         yield tell
-
-
-def _interrupts(
-    engine: "ExecutionEngine", plan_id: str, watching: "asyncio.Task[None]"
-) -> Callable[[], object]:
-    """Let the first Ctrl-C cancel the plan and the second one leave it alone."""
-    loop = asyncio.get_running_loop()
-    asked: list[asyncio.Task[Any]] = []
-
-    def interrupted() -> None:
-        if asked:
-            watching.cancel()
-            return
-        click.echo("\nAsked it to stop; Ctrl-C again leaves it alone.", err=True)
-        ask = engine.request("plan", "cancel", plan_id=plan_id, reason="interrupted at the terminal")
-        asked.append(loop.create_task(ask))
-
-    loop.add_signal_handler(signal.SIGINT, interrupted)
-    return lambda: loop.remove_signal_handler(signal.SIGINT)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interfaces.cli import INTERRUPTED, show
+from interfaces.cli.interrupts import REASON, interrupts
 from interfaces.cli.options import connected, exit_code, json_option, place, seconds
 
 if TYPE_CHECKING:
@@ -211,14 +211,12 @@ async def _run(engine: "ExecutionEngine", body: dict[str, Any], as_json: bool) -
         click.echo(f"{reply.message} Monitor at {reply.monitor_url}", err=True)
     with show.bar(wanted=not as_json) as bar:
         watching = asyncio.create_task(_watch(engine, reply.execution_id, bar, quiet=as_json))
-        interrupts = _interrupts(engine, reply.execution_id, watching)
         try:
-            over = await watching
+            with interrupts(lambda: engine.cancel(reply.execution_id, REASON), watching):
+                over = await watching
         except asyncio.CancelledError:
             click.echo(f"Left alone: {reply.execution_id} runs on.", err=True)
             return INTERRUPTED
-        finally:
-            interrupts()
     if as_json:
         show.dump(over)
     elif (
@@ -252,21 +250,3 @@ async def _watch(
     finally:
         moving.cancel()
         await asyncio.gather(moving, return_exceptions=True)
-
-
-def _interrupts(
-    engine: "ExecutionEngine", execution_id: str, watching: "asyncio.Task[Execution]"
-) -> Callable[[], object]:
-    """Let the first Ctrl-C cancel the execution and the second one leave it alone."""
-    loop = asyncio.get_running_loop()
-    asked: list[asyncio.Task[Any]] = []
-
-    def interrupted() -> None:
-        if asked:
-            watching.cancel()
-            return
-        click.echo("\nAsked it to stop; Ctrl-C again leaves it alone.", err=True)
-        asked.append(loop.create_task(engine.cancel(execution_id, "interrupted at the terminal")))
-
-    loop.add_signal_handler(signal.SIGINT, interrupted)
-    return lambda: loop.remove_signal_handler(signal.SIGINT)

@@ -66,6 +66,7 @@ async def test_damage_is_found_and_named(report: Report, place: Path) -> None:
     assert report.held, report.failed
 
 
+@pytest.mark.patient
 async def test_each_tick_is_one_execution_whoever_is_killed(report: Report, place: Path) -> None:
     await ticks.prove(report, place, seed=7, kills=1, changes=2, delayed=10)
     assert report.held, report.failed

@@ -263,6 +263,7 @@ async def test_a_pause_survives_the_death_of_the_node(own: Place, tmp_path: Path
         assert datetime.fromisoformat(told[5]["time"]) >= datetime.fromisoformat(until)
 
 
+@pytest.mark.patient
 async def test_what_kills_its_worker_three_times_is_put_aside(own: Place) -> None:
     own.up()
     async with connect(own.info["nats_url"]) as bus:

@@ -63,6 +63,7 @@ async def several(bus: Foreign, schedule: str, count: int, within: float = 30) -
     return await bus.until(enough, within)
 
 
+@pytest.mark.patient
 async def test_two_nodes_do_each_tick_once(own: Place, tmp_path: Path) -> None:
     own.up()
     other = Place(tmp_path / "e")
