@@ -27,6 +27,7 @@ PROOFS = (
     "graphs",
     "batch",
     "plans",
+    "backoff",
     "limits",
     "plans_rules",
 )
