@@ -112,6 +112,8 @@ class Projection:
     spreads: tuple[Spread, ...] = ()
     where: str = "true"
     """Which of the rows are public, in SQL."""
+    together: str = "entity"
+    """What has to be folded at once, in SQL over `events`: no row is made of the events of two of them."""
     kept: bool = True
     """Whether its rows lie in the file; else they are folded when somebody asks, and following is free."""
 

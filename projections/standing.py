@@ -108,12 +108,15 @@ _USED = """CASE event
     WHEN 'removed' THEN 0
     ELSE json_array_length(data, '$.ids')::BIGINT END"""
 
+_LIMIT = "regexp_replace(entity, '--[0-9]+$', '')"
+
 LIMITS = Projection(
     name="limits",
     kind="limit",
     version=1,
     events=tuple(event.name() for event in limit.EVENTS),
-    key="regexp_replace(entity, '--[0-9]+$', '')",
+    key=_LIMIT,
+    together=_LIMIT,
     columns=(
         Column("scope", "VARCHAR", NAMED, "$.on", "what it limits: `node`, `module` or `key`"),
         Column("target", "VARCHAR", NAMED, "$.target", "the node's id, the module's name, or the key"),

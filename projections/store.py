@@ -19,6 +19,7 @@ import msgspec
 from events.errors import Damaged, Unavailable
 from events.ports import Chunk
 from projections import loose
+from projections.anew import anew
 from projections.attempts import ATTEMPTS
 from projections.executions import DEAD_LETTERS, EXECUTIONS
 from projections.findings import FINDINGS
@@ -99,6 +100,8 @@ class Store:
         """Tables that were folded anew when the store opened."""
         try:
             self._open(prepare)
+        except duckdb.OutOfMemoryException as error:
+            raise Unavailable(f"{path} cannot be folded in {memory} of memory: {error}") from error
         except duckdb.Error as error:
             if "Conflicting lock" in str(error):
                 raise Unavailable(f"{path} is held by another process") from error
@@ -223,10 +226,7 @@ class Store:
         """Fold tables anew from the `events` table, all of them unless some are named."""
         with self._lock, self._transaction() as con:
             for projection in projections or KEPT:
-                table = f"store.{projection.table}"
-                con.execute(f"DROP TABLE IF EXISTS {table}")
-                con.execute(f"CREATE TABLE {table} {projection.ddl}")
-                con.execute(f"INSERT INTO {table} BY NAME {projection.fold('store._events')}")
+                anew(con, projection)
                 con.execute(
                     "INSERT OR REPLACE INTO store._projection_bookmarks"
                     " SELECT ?, ?, seq, hash, time FROM store._projection_bookmarks WHERE name = 'events'",

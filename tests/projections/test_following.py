@@ -6,7 +6,7 @@ import duckdb
 import pytest
 from histories import Log
 
-from events import execution, node
+from events import execution, limit, node
 from events.codec import Envelope, chain
 from events.errors import Conflict, Damaged
 from events.ports import Chunk
@@ -16,7 +16,7 @@ from projections.executions import EXECUTIONS
 from projections.loose import Sample
 from projections.queries import Queries
 from projections.replay import into
-from projections.store import Bookmark, Store
+from projections.store import KEPT, Bookmark, Store
 
 
 def history(count: int) -> Log:
@@ -143,6 +143,29 @@ def test_a_difference_is_named_by_table_key_and_column(tmp_path: Path) -> None:
     store.rebuild()
     assert compare(store, EXECUTIONS) is None
     store.close()
+
+
+def test_what_is_too_much_at_once_is_folded_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = history(40)
+    for page in ("key-a", "key-a--2", "key-b"):
+        log.ask("limit", page, limit.Put(on="key", target=page, max=2))
+    for number in range(9):
+        log.ask("limit", "key-a", limit.Grant(ids=(f"exec_{number}",), now_ms=0))
+    store = Store(tmp_path / "brain.duckdb")
+    store.apply(log.records)
+    whole = [fingerprint(store, each.name) for each in KEPT]
+    monkeypatch.setattr("projections.anew.PART", 3)
+    store.rebuild()
+    assert [fingerprint(store, each.name) for each in KEPT] == whole
+    assert verify(store, log.records) == []
+    log.ask("execution", "exec_new", execution.Submit(spec=Spec(code="1"), digest="d", taken_by="n"))
+    log.ask("execution", "exec_new", execution.Cancel())
+    store.apply(log.records)
+    assert verify(store, log.records) == []
+    store.close()
+    again = Store(tmp_path / "brain.duckdb")
+    assert verify(again, log.records) == []
+    again.close()
 
 
 def test_samples_and_output_are_counted_once(tmp_path: Path) -> None:
