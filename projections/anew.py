@@ -10,7 +10,7 @@ import duckdb
 
 from projections.projection import Projection
 
-PART = 1_000_000
+PART = 300_000
 """Events that are folded at once."""
 
 
