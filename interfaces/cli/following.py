@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STARTING, BUSY = "Starting batch operation...", "Processing..."
 FAILED = 1
+RUNNING = ": running "
 LOOK_SECONDS = 0.2
 """A tree is read anew no more often than this."""
 
@@ -122,8 +123,10 @@ def _lines(first: trees.Whole, many: bool) -> Generator[Tell]:
         now = "" if step["final"] else f": {step['currentOperation'] or BUSY}"
         lines = [f"{step['text']}{now}"] if many else [*_begun(step), *_changes(whole or first, "")]
         for line in map(show.cell, lines):
-            if line not in said:
-                said.add(line)
+            # Whoever tells that a step runs may write its command with its values, or without.
+            key = line.partition(RUNNING)[0] + RUNNING if RUNNING in line else line
+            if key not in said:
+                said.add(key)
                 click.echo(line, err=True)
 
     yield tell
@@ -132,14 +135,14 @@ def _lines(first: trees.Whole, many: bool) -> Generator[Tell]:
 def _begun(step: dict[str, Any]) -> Iterator[str]:
     """Which step starts, as it is told before it runs; it may be over when the plan is looked at."""
     if step.get("message") and step.get("current_command"):
-        yield f"{step['message']}: running {step['current_command']}"
+        yield f"{step['message']}{RUNNING}{step['current_command']}"
 
 
 def _changes(whole: trees.Whole, prefix: str) -> Iterator[str]:
     for step in whole.plan["steps"]:
         name = f"{prefix}{step['name']}"
         if step["status"] == "running":
-            yield f"{name}: running {step['command']}".rstrip()
+            yield f"{name}{RUNNING}{step['command']}"
         elif step["status"] != "pending":
             yield f"{name}: {trees.said(step)}"
         if step["plan_id"] in whole.inside:
