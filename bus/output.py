@@ -189,7 +189,8 @@ class Outlet:
             self._flights[reply] = flight
             self._unconfirmed += flight.size
             frames.append(Frame(flight.subject, reply, lines(headers_of(flight.chunk)), flight.chunk.data))
-        if not self._wire.send(frames):
+        # What was seen to be stored was seen over one connection, and may be gone with that.
+        if self._epoch != self._bridge.epoch or not self._wire.send(frames):
             self._lost()
         elif not self._ticking:
             self._ticking = True
