@@ -12,7 +12,7 @@ from events.asks import dead, limit, log, plan, schedule, tables, template
 from events.asks import why as whys
 from events.asks.dead import Again as Again
 from events.asks.dead import Refused as Refused
-from events.asks.rehearse import Line as Line
+from events.asks.rehearse import Rehearsable
 from events.asks.tables import Column as Column
 from events.asks.tables import Difference as Difference
 from events.asks.tables import Nothing as Nothing
@@ -244,7 +244,7 @@ class Waited(Message, omit_defaults=False):
     done: bool
 
 
-class Stopped(Message, omit_defaults=False):
+class Stopped(Rehearsable, omit_defaults=False):
     """What a cancellation did to one execution; or to many, in `cancelled`."""
 
     seq: int
@@ -254,10 +254,6 @@ class Stopped(Message, omit_defaults=False):
     cancelled: list[str] | msgspec.UnsetType = msgspec.UNSET
     """Which of many were stopped, or were asked to."""
     refused: list[Refused] | msgspec.UnsetType = msgspec.UNSET
-    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
-    """What would happen; nothing was changed."""
-    note: str | msgspec.UnsetType = msgspec.UNSET
-    """Whether that could be taken back."""
 
 
 class Reordered(Message, omit_defaults=False):
@@ -272,7 +268,7 @@ class Reordered(Message, omit_defaults=False):
     seq: int
 
 
-class Retried(Message, omit_defaults=False):
+class Retried(Rehearsable, omit_defaults=False):
     """One execution runs again, answered like a submission; or many, in `retried`."""
 
     seq: int
@@ -284,10 +280,6 @@ class Retried(Message, omit_defaults=False):
     retry_of: str | msgspec.UnsetType = msgspec.UNSET
     retried: list[Again] | msgspec.UnsetType = msgspec.UNSET
     refused: list[Refused] | msgspec.UnsetType = msgspec.UNSET
-    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
-    """What would happen; nothing was changed."""
-    note: str | msgspec.UnsetType = msgspec.UNSET
-    """Whether that could be taken back."""
 
 
 class Came(Message):

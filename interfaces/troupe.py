@@ -1,4 +1,7 @@
-"""Who acts on a node, what each is given, and whom they hear."""
+"""Who acts on a node, what each is given, and whom they hear.
+
+It is long because it is one list: every actor and everything that speaks to one is made and ended here.
+"""
 
 import functools
 import logging

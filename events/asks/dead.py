@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import msgspec
-
-from events.asks.rehearse import Line
+from events.asks.rehearse import Rehearsable
 from events.message import Message
 from events.spec import Strict
 from events.verb import Verb
@@ -100,28 +98,20 @@ class Refused(Message, omit_defaults=False):
     error: dict[str, Any]
 
 
-class Retried(Message, omit_defaults=False):
+class Retried(Rehearsable, omit_defaults=False):
     """What runs again, and what could not."""
 
     retried: list[Again]
     refused: list[Refused]
     seq: int
-    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
-    """What would happen; nothing was changed."""
-    note: str | msgspec.UnsetType = msgspec.UNSET
-    """Whether that could be taken back."""
 
 
-class Discarded(Message, omit_defaults=False):
+class Discarded(Rehearsable, omit_defaults=False):
     """What is off the list now, and what could not be taken off."""
 
     discarded: list[str]
     refused: list[Refused]
     seq: int
-    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
-    """What would happen; nothing was changed."""
-    note: str | msgspec.UnsetType = msgspec.UNSET
-    """Whether that could be taken back."""
 
 
 VERBS = (

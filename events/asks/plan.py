@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from events import spec
-from events.asks.rehearse import Line
+from events.asks.rehearse import Rehearsable
 from events.asks.tree import Tree
 from events.asks.tree import definition as definition
 from events.errors import Validation
@@ -172,7 +172,7 @@ class Accepted(Message, omit_defaults=False):
     tip: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Changed(Message, omit_defaults=False):
+class Changed(Rehearsable, omit_defaults=False):
     """What a plan is after a change."""
 
     plan_id: str
@@ -184,10 +184,6 @@ class Changed(Message, omit_defaults=False):
     """Which steps that is about: those that run again, or are taken back."""
     total: int | msgspec.UnsetType | None = msgspec.UNSET
     """How many operations a batch has by now, while more may come."""
-    rehearsed: list[Line] | msgspec.UnsetType = msgspec.UNSET
-    """What would happen; nothing was changed."""
-    note: str | msgspec.UnsetType = msgspec.UNSET
-    """Whether that could be taken back."""
 
 
 class Stage(Message, omit_defaults=False):
