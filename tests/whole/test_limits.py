@@ -158,7 +158,7 @@ async def test_the_slots_of_a_node_change_while_it_works(own: Place, tmp_path: P
     folder.mkdir()
     async with connect(own.info["nats_url"]) as bus:
         node = own.info["node"]
-        taken = [await bus.submit(**stamped(folder, f"c{n}", 0.2)) for n in range(16)]
+        taken = [await bus.submit(**stamped(folder, f"c{n}", 0.2)) for n in range(40)]
         await bus.over(taken[0])
         await bus.ask("limit.set", {"node": node, "max": 3})
         await bus.over(taken[8])
