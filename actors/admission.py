@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from actors import languages
+from actors.catalogue import Catalogue
 from actors.vault import Vault, split
 from events import codec, spec
 from events.errors import TooLarge, Validation
@@ -46,9 +47,9 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise Validation("this JSON is nested too deeply") from None
 
 
-def admit(ask: spec.Submit, vault: Vault, default_timeout_ms: int | None) -> Admitted:
+def admit(ask: spec.Submit, vault: Vault, default_timeout_ms: int | None, catalogue: Catalogue) -> Admitted:
     """Check a request against this machine and part its secrets from what may be stored."""
-    plain = spec.check(ask)
+    plain = catalogue.admit(spec.check(ask), asked=ask.priority != "medium")
     env, hidden = split(ask.env)
     secrets = {**ask.secrets, **hidden}
     for name in ("code", "stdin"):

@@ -109,7 +109,7 @@ class Adoption:
 
     def _ask_owned(self) -> None:
         query = {
-            "sql": "select id from executions where status = 'running' and node = ?",
+            "sql": "select id from executions where status = 'running' and node = ? and kind <> 'job'",
             "params": [self._node],
             "min_seq": self._since,
             "limit": 100_000,
@@ -120,7 +120,12 @@ class Adoption:
 
 
 def owns(node: str, state: State, boot: str | None = None) -> bool:
-    """Whether that node runs it now; with `boot`, since it came up that time."""
-    if state.phase != "running" or state.started is None or state.started.node != node:
+    """Whether that node runs it now as a command; with `boot`, since it came up that time."""
+    if (
+        state.spec.job is not None
+        or state.phase != "running"
+        or state.started is None
+        or state.started.node != node
+    ):
         return False
     return boot is None or state.started.boot == boot

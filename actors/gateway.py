@@ -26,6 +26,7 @@ from events.errors import (
     Validation,
 )
 from events.execution import EXECUTION, State
+from events.job import Job
 from events.message import Message
 from events.ports import Ask, Call, Chunk, Loaded, Log, Outcome, Outlet, Peers
 from events.spec import Spec, Submit
@@ -113,9 +114,12 @@ class Gateway:
         local: "dict[tuple[str, str], Callable[[Any, Call], None]]",
         refused: Callable[[str, Callable[[HindbrainError | None], None]], None],
         again: Again,
+        check: Callable[[Job, Call, Callable[[], None]], None],
     ) -> None:
         self._home, self._log, self._outlet, self._peers = home, journal, outlet, peers
         self._files, self._vault, self._tell, self._refused = files, vault, tell, refused
+        self._check = check
+        """Asks a plugin about the data of a job, and goes on if it takes that."""
         self._local = local
         """Verbs that a function of this node answers by itself."""
         self._submitting, self._again = Submitting(home, vault), again
@@ -177,7 +181,7 @@ class Gateway:
             self._peer(call, reads)
             return
         if (call.kind, call.verb) == ("execution", "submit"):
-            asks.append(self._submission(call, with_key(admission.read(call.body), call)))
+            self._submit(call, with_key(admission.read(call.body), call), asks)
             return
         decoder = _DECODERS.get((call.kind, call.verb))
         if decoder is None:
@@ -245,6 +249,25 @@ class Gateway:
                 calls.setdefault(entity, []).append((call, ask))
             entities = [entity for entity, _, _ in reads]
             self._log.load(EXECUTION, entities, lambda loaded: self._tell(Read(loaded, calls)))
+
+    def submit(self, wish: Submit, call: Call) -> None:
+        """Have something stored that another verb stands for; called in this thread."""
+        asks: list[Ask] = []
+        self._submit(call, with_key(wish, call), asks)
+        if asks:
+            self._log.handle(asks, lambda outcomes: self._tell(Decided(outcomes)))
+
+    def _submit(self, call: Call, wish: Submit, asks: list[Ask]) -> None:
+        """Store it; a plugin that checks its jobs itself is asked first."""
+        ask = self._submission(call, wish)
+        if wish.job is None or not self._home.catalogue.find(wish.job).checks:
+            asks.append(ask)
+            return
+
+        def checked() -> None:
+            self._log.handle([ask], lambda outcomes: self._tell(Decided(outcomes)))
+
+        self._check(wish.job, call, checked)
 
     def _submission(self, call: Call, wish: Submit, retry_of: str | None = None) -> Ask:
         ask, stored = self._submitting.submission(call, wish, retry_of)

@@ -1,7 +1,9 @@
 """What the actors of a node know about it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from actors.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,8 @@ class Home:
     monitor_url: str
     default_timeout_ms: int | None = None
     fault_switch: bool = False
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    """Which jobs there are."""
 
 
 def milliseconds() -> int:

@@ -146,7 +146,9 @@ class Schedules:
                     raise Validation(
                         f"{name} has no place in what is scheduled: the schedule has {what}", field=name
                     )
-            admitted = admission.admit(submit, self._vault, self._home.default_timeout_ms)
+            admitted = admission.admit(
+                submit, self._vault, self._home.default_timeout_ms, self._home.catalogue
+            )
         except HindbrainError as error:
             if "field" in error.details:
                 error.details["field"] = f"submit.{error.details['field']}"

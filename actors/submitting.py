@@ -32,7 +32,8 @@ class Submitting:
         """Check a wish and make the command; what it raises is the answer."""
         now = milliseconds()
         due = spec.due(wish, now)
-        admitted = admission.admit(wish, self._vault, self._home.default_timeout_ms)
+        home = self._home
+        admitted = admission.admit(wish, self._vault, home.default_timeout_ms, home.catalogue)
         key = wish.idempotency_key
         entity = ids.fresh("execution", now) if key is None else ids.derived("execution", key)
         kept = bool(admitted.secrets) and self._vault.put(entity, admitted.secrets)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from events import execution, finding, limit, node, plan, schedule, template
+from events import execution, finding, limit, module, node, plan, plugin, schedule, template
 from events.clock import millis as millis
 from events.clock import stamp as stamp
 from events.errors import Internal
@@ -22,6 +22,8 @@ KINDS: dict[str, ModuleType] = {
     "limit": limit,
     "plan": plan,
     "template": template,
+    "plugin": plugin,
+    "module": module,
 }
 """What there can be facts about."""
 

@@ -38,10 +38,22 @@ class End(Message):
     progress: Progress | None = None
     cpu_seconds: float | None = None
     max_rss_bytes: int | None = None
+    value: Any = None
+    """What the handler of a job returned."""
     outputs: dict[str, Any] = {}
     """What a step of a plan wrote into `$HINDBRAIN_OUTPUT` for the steps after it."""
     note: str | None = None
     """What else is to be said, such as why its outputs could not be read."""
+
+
+class Began(Message):
+    """How an attempt began, said with its end: it was too short to be worth a fact of its own."""
+
+    node: str
+    boot: str
+    at: str
+    worker: str = ""
+    log_path: str = ""
 
 
 # ---- what happened ---------------------------------------------------------------------------------------
@@ -96,6 +108,16 @@ class Started(Event):
     stdout_offset: int = 0
     """Where the output of this attempt begins."""
     stderr_offset: int = 0
+    worker: str = ""
+    """Which worker of which host runs it, when it is a job."""
+
+
+class Remembered(Event):
+    """A part of a job is done for good: later attempts are told what it gave and do not do it again."""
+
+    attempt: int
+    part: str
+    value: Any = None
 
 
 class Progressed(Event):
@@ -116,6 +138,7 @@ class AttemptFailed(Event):
     attempt: int
     error: Problem
     end: End
+    began: Began | None = None
 
 
 class AttemptLost(Event):
@@ -137,6 +160,7 @@ class Completed(Event):
 
     attempt: int
     end: End
+    began: Began | None = None
 
 
 class Failed(Event):
@@ -145,6 +169,7 @@ class Failed(Event):
     attempt: int
     error: Problem
     end: End
+    began: Began | None = None
 
 
 class Cancelled(Event):
@@ -230,6 +255,15 @@ class Start(Command):
     log_path: str
     stdout_offset: int = 0
     stderr_offset: int = 0
+    worker: str = ""
+
+
+class Remember(Command):
+    """A part of a running job is done."""
+
+    attempt: int
+    part: str
+    value: Any = None
 
 
 class Report(Command):
@@ -244,7 +278,7 @@ class Report(Command):
     stderr_bytes: int = 0
 
 
-Why = Literal["exited", "spawn_failed", "timeout", "cancelled", "output_limit", "io"]
+Why = Literal["exited", "returned", "raised", "spawn_failed", "timeout", "cancelled", "output_limit", "io"]
 
 
 class Finish(Command):
@@ -261,6 +295,19 @@ class Finish(Command):
     """The present, in milliseconds since 1970, from which a pause is counted."""
     jitter: float = 0.0
     """A random number between 0 and 1."""
+
+
+class Perform(Command):
+    """A short job was done without a claim, and this is its whole attempt; it may be one too many."""
+
+    queued: int
+    """The sequence of the `queued` that offered it."""
+    began: Began
+    why: Why
+    end: End
+    text: str = ""
+    now_ms: int = 0
+    jitter: float = 0.0
 
 
 class Lose(Command):
@@ -284,6 +331,7 @@ AnyEvent = (
     | Queued
     | Prioritized
     | Started
+    | Remembered
     | Progressed
     | AttemptFailed
     | AttemptLost
@@ -295,13 +343,26 @@ AnyEvent = (
     | Discarded
 )
 AnyCommand = (
-    Submit | Hold | Release | Prioritize | Requeue | Start | Report | Finish | Lose | Cancel | Discard
+    Submit
+    | Hold
+    | Release
+    | Prioritize
+    | Requeue
+    | Start
+    | Remember
+    | Report
+    | Finish
+    | Perform
+    | Lose
+    | Cancel
+    | Discard
 )
 EVENTS = (
     Held,
     Queued,
     Prioritized,
     Started,
+    Remembered,
     Progressed,
     AttemptFailed,
     AttemptLost,

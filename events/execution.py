@@ -23,6 +23,7 @@ from events.executed import (
     AnyEvent,
     AttemptFailed,
     AttemptLost,
+    Began,
     Cancel,
     Cancelled,
     CancelRequested,
@@ -35,12 +36,15 @@ from events.executed import (
     Held,
     Hold,
     Lose,
+    Perform,
     Prioritize,
     Prioritized,
     Progress,
     Progressed,
     Queued,
     Release,
+    Remember,
+    Remembered,
     Report,
     Requeue,
     Start,
@@ -52,7 +56,7 @@ from events.executed import (
 )
 from events.ports import Decider
 from events.spec import Priority, Retries, Spec
-from events.standing import SHUTDOWN, State, evolve, left
+from events.standing import SHUTDOWN, State, begun, evolve, left
 
 __all__ = [
     "EVENTS",
@@ -62,6 +66,7 @@ __all__ = [
     "AnyEvent",
     "AttemptFailed",
     "AttemptLost",
+    "Began",
     "Cancel",
     "CancelRequested",
     "Cancelled",
@@ -74,6 +79,7 @@ __all__ = [
     "Held",
     "Hold",
     "Lose",
+    "Perform",
     "Prioritize",
     "Prioritized",
     "Problem",
@@ -81,6 +87,8 @@ __all__ = [
     "Progressed",
     "Queued",
     "Release",
+    "Remember",
+    "Remembered",
     "Report",
     "Requeue",
     "Start",
@@ -151,7 +159,7 @@ def decide(state: State, command: AnyCommand) -> tuple[AnyEvent, ...]:
             return (_queued(state.spec, state.priority, reason),)
         case "held" | "queued", Cancel(reason=reason):
             return (Cancelled(attempt=state.attempt, error=_cancelled(reason), end=left(state)),)
-        case "queued", Start(queued=seq) if seq is not None and seq != state.queued:
+        case "queued", Start(queued=seq) | Perform(queued=seq) if seq is not None and seq != state.queued:
             raise Conflict("it was queued again since")
         case "queued", Start():
             return (
@@ -162,12 +170,21 @@ def decide(state: State, command: AnyCommand) -> tuple[AnyEvent, ...]:
                     log_path=command.log_path,
                     stdout_offset=command.stdout_offset,
                     stderr_offset=command.stderr_offset,
+                    worker=command.worker,
                 ),
             )
+        case "queued", Perform():
+            return _performed(state, command)
         case "running", Cancel(reason=reason, grace_ms=grace):
             return () if state.cancel else (CancelRequested(reason=reason, grace_ms=grace),)
-        case "running", Report(attempt=n) | Finish(attempt=n) | Lose(attempt=n) if n != state.attempt:
+        case "running", (Remember(attempt=n) | Report(attempt=n) | Finish(attempt=n) | Lose(attempt=n)) if (
+            n != state.attempt
+        ):
             raise Conflict("that attempt belongs to somebody else now")
+        case "running", Remember(part=part) if part in state.memory:
+            return ()
+        case "running", Remember(attempt=n, part=part, value=value):
+            return (Remembered(attempt=n, part=part, value=value),)
         case "running", Report():
             return (Progressed(**{name: getattr(command, name) for name in Progressed.__struct_fields__}),)
         case "running", Finish():
@@ -231,6 +248,10 @@ def _cancelled(reason: str | None) -> Problem:
 def _finish(state: State, command: Finish) -> tuple[AnyEvent, ...]:
     n, end = command.attempt, command.end
     match command.why:
+        case "returned":
+            return (Completed(attempt=n, end=end),)
+        case "raised":
+            error = Problem(code="job_failed", message=f"Job failed: {command.text}")
         case "exited" if end.exit_code == 0:
             return (Completed(attempt=n, end=end),)
         case "exited":
@@ -257,6 +278,14 @@ def _finish(state: State, command: Finish) -> tuple[AnyEvent, ...]:
     if wait:
         error = msgspec.structs.replace(error, details={**error.details, "retries": wait})
     return ((TimedOut if command.why == "timeout" else Failed)(attempt=n, error=error, end=end),)
+
+
+def _performed(state: State, command: Perform) -> tuple[AnyEvent, ...]:
+    """The end of an attempt whose beginning was not said."""
+    given = {name: getattr(command, name) for name in ("why", "end", "text", "now_ms", "jitter")}
+    running = begun(state, command.began, state.attempt + 1)
+    end, *more = _finish(running, Finish(attempt=running.attempt, **given))
+    return (msgspec.structs.replace(end, began=command.began), *more)
 
 
 def _pause(state: State, command: Finish | Lose, code: str, exit_code: int | None = None) -> int | str:

@@ -111,9 +111,9 @@ def _inherited(state: State, ask: Submit) -> Submit:
     news: dict[str, Any] = {}
     if plan.labels:
         news["labels"] = list(dict.fromkeys((*ask.labels, *plan.labels)))
-    if plan.env:
+    if plan.env and ask.job is None:
         news["env"] = {name: text for name, text in plan.env.items() if name not in ask.secrets} | ask.env
-    if plan.working_dir is not None and ask.working_dir is None:
+    if plan.working_dir is not None and ask.working_dir is None and ask.job is None:
         news["working_dir"] = plan.working_dir
     if plan.priority is not None and ask.priority == "medium":
         news["priority"] = plan.priority

@@ -15,6 +15,7 @@ import msgspec
 
 from events.errors import Validation
 from events.ids import TOKEN
+from events.job import Job
 from events.message import Message
 from events.quoting import Unfit, quoted
 from events.spec import Strict, Submit
@@ -282,7 +283,7 @@ def fill(ask: Submit, look: Look, *, batch: bool = False) -> Submit:
         args = [part for each in ask.aws.args for part in _argument(each, look, batch)]
         made["aws"] = msgspec.structs.replace(made["aws"], args=args)
     if ask.job is not None:
-        made["job"] = values(ask.job, look, batch=batch)
+        made["job"] = Job(type=ask.job.type, data=values(ask.job.data, look, batch=batch))
     if ask.shell is not None:
         command, carried = _line(ask.shell.command, ask.shell.shell, look, batch)
         made["shell"] = msgspec.structs.replace(made["shell"], command=command)

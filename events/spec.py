@@ -9,6 +9,8 @@ import msgspec
 
 from events.errors import Validation
 from events.ids import TOKEN
+from events.job import Job
+from events.job import check as check_job
 from events.message import Message
 
 Priority = Literal["critical", "high", "medium", "low", "idle"]
@@ -30,9 +32,9 @@ DELAY_MAX_MS = 3660 * DAY_MS
 RETRIES_MAX = 10_000
 KEY_MAX = 200
 """Characters of a `concurrency_key`."""
-REASONS = ("command_failed", "spawn_failed", "timeout", "lost", "output_limit", "io")
+REASONS = ("command_failed", "job_failed", "spawn_failed", "timeout", "lost", "output_limit", "io")
 """Why an attempt can fail; what was cancelled is never tried again."""
-RETRIED = ("command_failed", "lost", "io")
+RETRIED = ("command_failed", "job_failed", "lost", "io")
 """What is tried again when `on` does not say."""
 
 
@@ -102,9 +104,9 @@ class Retries(Strict):
     on_exit: list[int] | None = None
     """Only these exit codes are tried again; without it every one but 0."""
     on: list[str] | None = None
-    """Which failures are tried again: `command_failed spawn_failed timeout lost output_limit io`.
+    """Which failures are tried again: `command_failed job_failed spawn_failed timeout lost output_limit io`.
 
-    Without it `command_failed`, `lost` and `io`; exit codes named in `on_exit` need no mention here.
+    Without it `command_failed`, `job_failed`, `lost` and `io`; exit codes in `on_exit` need no mention here.
     """
     budget_ms: int | None = None
     """No attempt begins later than this after the first one began."""
@@ -119,6 +121,7 @@ class Spec(Message):
     exec: Exec | None = None
     shell: Shell | None = None
     aws: Aws | None = None
+    job: Job | None = None
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}
     """Names of secrets and a keyed hash of each value."""
@@ -159,12 +162,16 @@ class Spec(Message):
                 return shlex.join([*filter(None, [self.script.interpreter]), self.script.path])
             case "aws" if self.aws:
                 return shlex.join(["aws", self.aws.service, self.aws.operation, *self.aws.args])
+            case "job" if self.job:
+                return self.job.type
             case _:
                 first = self.code.strip().split("\n", 1)[0] if isinstance(self.code, str) else "(large)"
                 return f"{self.language}: {first[:200]}"
 
 
-FORMS = ("code", "script", "exec", "shell", "aws")
+FORMS = ("code", "script", "exec", "shell", "aws", "job")
+COMMANDS = "commands"
+"""The module whose workers run commands; jobs run in the module of their plugin."""
 
 
 class Submit(Strict):
@@ -176,7 +183,7 @@ class Submit(Strict):
     exec: Exec | None = None
     shell: Shell | None = None
     aws: Aws | None = None
-    job: dict[str, Any] | None = None
+    job: Job | None = None
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}
     working_dir: str | None = None
@@ -187,7 +194,8 @@ class Submit(Strict):
     stdin: str | Blob | None = None
     description: str | None = None
     labels: list[str] = []
-    module: str = "commands"
+    module: str | None = None
+    """The pool of workers that takes it: `commands`, or of a job the one of its plugin."""
     priority: str | int = "medium"
     limits: Limits | None = None
     idempotency_key: str | None = None
@@ -223,13 +231,12 @@ def due(ask: Submit, now: int) -> int | None:
 
 def check(ask: Submit) -> Spec:
     """Make a spec of what was asked, secrets not yet in it; `Validation` says what to change."""
-    given = [form for form in (*FORMS, "job") if getattr(ask, form) is not None]
+    given = [form for form in FORMS if getattr(ask, form) is not None]
     if not given:
         raise Validation(f"no command: give exactly one of {', '.join(FORMS)}", field="code")
     if len(given) > 1:
         raise Validation(f"several commands ({', '.join(given)}): give exactly one", field=given[1])
-    if ask.job is not None:
-        raise Validation("no plugin that takes jobs is loaded: use one of " + ", ".join(FORMS), field="job")
+    module = _module(ask)
     if ask.language is not None and ask.code is None:
         raise Validation("language goes with code only", field="language")
     _check_text(ask)
@@ -238,8 +245,6 @@ def check(ask: Submit) -> Spec:
             raise Validation(f"bad environment name {name!r}: use letters, digits and _", field="env")
     if twice := sorted(set(ask.env) & set(ask.secrets)):
         raise Validation(f"{twice[0]} is in env and in secrets: keep one", field="secrets")
-    if ask.module != "commands":
-        raise Validation(f"unknown module {ask.module!r}: commands run in 'commands'", field="module")
     _check_numbers(ask)
     if ask.concurrency_key is not None and len(ask.concurrency_key) > KEY_MAX:
         raise Validation(f"concurrency_key is longer than {KEY_MAX} characters", field="concurrency_key")
@@ -250,6 +255,7 @@ def check(ask: Submit) -> Spec:
         exec=ask.exec,
         shell=ask.shell,
         aws=ask.aws,
+        job=ask.job,
         env=ask.env,
         working_dir=ask.working_dir,
         timeout_ms=ask.timeout_ms if ask.timeout is None else max(1, round(ask.timeout * 1000)),
@@ -257,13 +263,30 @@ def check(ask: Submit) -> Spec:
         stdin=ask.stdin,
         description=ask.description,
         labels=tuple(ask.labels),
-        module=ask.module,
+        module=module,
         priority=urgency(ask.priority),
         limits=ask.limits,
         idempotency_key=ask.idempotency_key,
         retries=ask.retries if ask.retries and ask.retries.max else None,
         concurrency_key=ask.concurrency_key,
     )
+
+
+def _module(ask: Submit) -> str:
+    """The pool that takes it."""
+    module = COMMANDS
+    if ask.job is not None:
+        check_job(ask.job)
+        module = ask.job.plugin
+        for name in ("working_dir", "stdin", "limits"):
+            if getattr(ask, name) is not None:
+                raise Validation(f"{name} goes with commands only, a job gets its data", field=name)
+        if ask.env or ask.secrets:
+            raise Validation("env and secrets go with commands only, a job gets its data", field="env")
+    if ask.module not in (None, module):
+        what = "commands run" if ask.job is None else f"jobs of {module} run"
+        raise Validation(f"unknown module {ask.module!r}: {what} in {module!r}", field="module")
+    return module
 
 
 def _check_retries(retries: Retries) -> None:

@@ -1,12 +1,13 @@
 """An execution as its events tell it: where it stands, and what it has behind it."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from events.executed import (
     AttemptFailed,
     AttemptLost,
+    Began,
     Cancelled,
     CancelRequested,
     Completed,
@@ -17,6 +18,7 @@ from events.executed import (
     Prioritized,
     Progressed,
     Queued,
+    Remembered,
     Started,
     Terminal,
     TimedOut,
@@ -58,6 +60,8 @@ class State(Message):
     left: End = End()
     """How much output there is of attempts that are gone."""
     started: Started | None = None
+    memory: dict[str, Any] = {}
+    """What parts of a job gave that are done for good."""
     report: Progressed | None = None
     cancel: CancelRequested | None = None
     end: Terminal | None = None
@@ -95,6 +99,9 @@ def evolve(state: State, fact: "Fact") -> State:
     event, time = fact.event, fact.time
     change = msgspec.structs.replace
     state = change(state, seq=fact.seq)
+    began = getattr(event, "began", None)
+    if began is not None:
+        state = begun(state, began, getattr(event, "attempt", 0))
     match event:
         case Held():
             status = "scheduled" if event.reason == "time" else "queued"
@@ -118,6 +125,8 @@ def evolve(state: State, fact: "Fact") -> State:
                 started_at=time,
                 first_started_at=state.first_started_at or time,
             )
+        case Remembered():
+            return change(state, memory={**state.memory, event.part: event.value})
         case Progressed():
             return change(state, report=event)
         case CancelRequested():
@@ -139,6 +148,30 @@ def evolve(state: State, fact: "Fact") -> State:
             return change(state, discarded=True)
         case _:
             return state
+
+
+def begun(state: State, began: Began, attempt: int) -> State:
+    """What an attempt is whose beginning is said with its end."""
+    started = Started(
+        attempt=attempt,
+        node=began.node,
+        boot=began.boot,
+        log_path=began.log_path,
+        worker=began.worker,
+        stdout_offset=state.left.stdout_bytes,
+        stderr_offset=state.left.stderr_bytes,
+    )
+    return msgspec.structs.replace(
+        state,
+        phase="running",
+        held=None,
+        queued=0,
+        attempt=attempt,
+        started=started,
+        report=None,
+        started_at=began.at,
+        first_started_at=state.first_started_at or began.at,
+    )
 
 
 def _born(state: State, event: Held | Queued, spec: Spec, time: str) -> State:

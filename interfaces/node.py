@@ -148,6 +148,7 @@ class Node:
             settings=settings,
             bridge=bridge,
             processes=processes,
+            host_url=server.url("host"),
             pids=self._pids,
             local={
                 ("node", "info"): lambda _, call: call.answer(

@@ -18,14 +18,17 @@ from urllib.parse import urlsplit
 import msgspec
 
 from events.errors import Validation
+from events.module import MOST, TOTAL_MAX
 
 PREFIX = "HINDBRAIN_"
 OURS = {"HINDBRAIN_EXECUTION_ID", "HINDBRAIN_ATTEMPT", "HINDBRAIN_OUTPUT", "HINDBRAIN_CHECKPOINT"}
 """What a node tells its commands in their environment; no settings."""
 SINGLE = ("timer", "planner", "limiter")
 """Roles that only one node plays at a time; another takes over when it is gone."""
-ROLES = ("nats", "gateway", "executor", "projector", "monitor", *SINGLE, "web")
+ROLES = ("nats", "gateway", "executor", "worker", "projector", "monitor", *SINGLE, "web")
 MASK = "***"
+TREES = ("plugins", "modules", "categories")
+"""Settings whose own keys are names that people choose."""
 
 
 class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +105,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """After how long without a sign of life a node counts as gone."""
     ageing_seconds: float = 300.0
     """What waits longer than this becomes one level more urgent, up to high; 0 turns that off."""
+    plugins: dict[str, str] = {}
+    """Plugins by name and where each is found (`package.module:name`); `off` for one that is installed."""
+    modules: dict[str, dict[str, Any]] = {}
+    """What is to be different in the module of a plugin, and modules without one, by name."""
+    categories: dict[str, int] = {}
+    """How many workers a category may have, where that is not what it is by itself."""
+    workers_max: int = TOTAL_MAX
+    """How many workers there may be in all modules together."""
+    right: str = "trusted"
+    """Which tools may be used by callers who show no token: `public`, `trusted` or `admin`."""
     fault_switch: bool = False
     """Whether actors may be made to fail, for tests of what happens then."""
     origins: dict[str, str] = {}
@@ -218,7 +231,7 @@ def _shown(key: str, value: Any) -> Any:
 
 def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and before + key not in TREES:
             yield from _flat(cast("Mapping[str, Any]", value), f"{before}{key}.")
         else:
             yield before + key, value
@@ -268,6 +281,8 @@ def _read(key: str, value: Any, origin: str) -> Any:
     kind = _leaves()[key]
     if key == "roles" and isinstance(value, str):
         value = [role for role in re.split(r"[,\s]+", value) if role]
+    if key in TREES and isinstance(value, str):
+        value = _tree(value, origin)
     if value == "" and type(None) in getattr(kind, "__args__", ()):
         return None
     if isinstance(value, Path):
@@ -277,6 +292,17 @@ def _read(key: str, value: Any, origin: str) -> Any:
     except msgspec.ValidationError as error:
         where = origin if origin.startswith(PREFIX) else f"{key} ({origin})"
         raise Validation(f"setting {where}: {error}", field=key) from error
+
+
+def _tree(text: str, origin: str) -> Any:
+    """Read `name=value,name=value` or JSON, where a tree has to be one word."""
+    if text.lstrip().startswith("{"):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise Validation(f"setting {origin} is no JSON: {error}") from error
+    pairs = [pair.partition("=") for pair in re.split(r"[,\s]+", text) if pair]
+    return {name: value for name, _, value in pairs}
 
 
 def _hook(kind: type[Any], value: Any) -> Any:
@@ -294,11 +320,14 @@ def _check(made: Settings) -> None:
         "default_timeout_ms": (made.default_timeout_ms, 1, 2**53),
         "ageing_seconds": (made.ageing_seconds, 0, 2**31),
         "lease_seconds": (made.lease_seconds, 1, 86_400),
+        "workers_max": (made.workers_max, 1, MOST),
         "inbox.window_seconds": (made.inbox.window_seconds, 0.1, 86_400),
     }
     for key, (value, low, high) in limits.items():
         if value is not None and not low <= value <= high:
             raise Validation(f"{key} is {value:g}: it must be between {low} and {high}", field=key)
+    if made.right not in ("public", "trusted", "admin"):
+        raise Validation(f"right is {made.right!r}: use public, trusted or admin", field="right")
     if bad:
         near = difflib.get_close_matches(bad[0], ROLES, 1, 0.5)
         meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(ROLES)}"

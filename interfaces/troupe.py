@@ -22,6 +22,7 @@ from actors.gateway import Calls, Gateway, Home, milliseconds
 from actors.history import History
 from actors.keeping import Keeper
 from actors.limiter import Limiter
+from actors.modules import KILL_SECONDS, REST_SECONDS
 from actors.monitor import Monitor
 from actors.planner import Planner
 from actors.role import Role, Told
@@ -51,6 +52,7 @@ from interfaces.desks import desks
 from interfaces.observers import Tap, handlers
 from interfaces.processes import TABLES, tables
 from interfaces.settings import ROLES, Settings
+from interfaces.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,8 @@ class Stage:
     settings: Settings
     bridge: Bridge
     processes: Sequence[Process]
+    host_url: str
+    """The bus, with the credentials of worker hosts."""
     pids: Callable[[], dict[str, int]]
     """The processes of this node by name."""
     local: Local
@@ -122,6 +126,17 @@ class Troupe:
         self.keeper = Keeper(data, lambda messages: self._tell("executor", attempt.Kept(messages)))
         self._files, self._vault = Files(data), Vault(data / "secrets")
         self._since = 0
+        self.workers = Workers(
+            stage.home,
+            stage.settings,
+            bridge,
+            self.log,
+            self._doors,
+            stage.host_url,
+            lambda message: self._tell("modules", message),
+            lambda noticed: self._tell("monitor", noticed),
+        )
+        self._gate: Gateway | None = None
         self._supervisor: Supervisor | None = None
         self._stop: list[Callable[[], object]] = []
 
@@ -148,6 +163,7 @@ class Troupe:
             )
         for feed in (self._feed, *self._led):
             self._begin(feed.start, feed.stop)
+        self._begin(self.workers.start, self.workers.stop)
         for tenure in self._tenures.values():
             self._begin(tenure.start, tenure.stop)
         if "gateway" in self.roles:
@@ -157,6 +173,7 @@ class Troupe:
             self._begin(self._inbox.start, self._inbox.stop)
         if "projector" in self.roles:
             self._await_tables()
+        self.workers.learn()
         self._stop.append(lambda: self.record(node.Stopped(boot=stage.home.boot, reason="down")))
 
     def stop(self) -> None:
@@ -170,7 +187,21 @@ class Troupe:
 
     def rest(self, cancel: bool, wait_seconds: float) -> None:
         """Take nothing more, and let what runs end for so long; cancel it first if asked to."""
-        if self._supervisor is None or "executor" not in self.roles:
+        if self._supervisor is None:
+            return
+        if "worker" in self.roles:
+            self._supervisor.address("modules").tell(("rest", wait_seconds or REST_SECONDS))
+        if "executor" in self.roles:
+            self._rest_commands(cancel, wait_seconds)
+        if "worker" in self.roles:
+            modules = self._supervisor.address("modules")
+            until = time.monotonic() + (wait_seconds or REST_SECONDS) + KILL_SECONDS
+            while time.monotonic() < until and modules.ask("count", 5.0):
+                time.sleep(0.05)
+            modules.tell("kill")
+
+    def _rest_commands(self, cancel: bool, wait_seconds: float) -> None:
+        if self._supervisor is None:
             return
         executor = self._supervisor.address("executor")
         executor.tell("rest")
@@ -204,11 +235,13 @@ class Troupe:
             "executor": self._executor,
             "monitor": self._monitor,
             "warden": self._warden,
+            "modules": self.workers.modules,
             "waiter": lambda: plans.waiter(self.log, self._to("waiter")),
         }
         made |= {name: functools.partial(self._role, name) for name in self._tenures}
         playing = {*self.roles, "warden", *(["tailer"] if "executor" in self.roles else [])}
         playing |= {"waiter"} if "gateway" in self.roles else set()
+        playing |= {"modules"} if "worker" in self.roles else set()
         children = [
             Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
         ]
@@ -224,8 +257,12 @@ class Troupe:
             ("actor", "fail"): lambda ask, call: self._fail(ask, call),
         }
         home, tell = self._stage.home, self._to("gateway")
-        again, verbs = desks(home, self.log, self._doors, self._vault, tell, self._bounds, self._to("waiter"))
-        return Gateway(
+        verbs = self.workers.desk(lambda: self._gate, tell).verbs
+        again, others = desks(
+            home, self.log, self._doors, self._vault, tell, self._bounds, self._to("waiter")
+        )
+        verbs |= others
+        gateway = self._gate = Gateway(
             home,
             self.log,
             self._outlet,
@@ -236,7 +273,9 @@ class Troupe:
             local | verbs | self._stage.local,
             self._inbox.refused,
             again,
+            self.workers.check,
         )
+        return gateway
 
     def _tailer(self) -> Tailer:
         history = History(self._doors, self._to("tailer"))

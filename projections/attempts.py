@@ -6,7 +6,12 @@ from projections.projection import Column, Projection, Register
 _OVER = tuple(event.name() for event in execution.TERMINAL)
 _BROKEN = ("attempt_failed", "attempt_lost")
 
-STARTED = Register("started", "first", ("started",))
+STARTED = Register(
+    "started",
+    "first",
+    ("started", "attempt_failed", *_OVER),
+    "event = 'started' OR json_exists(data, '$.began')",
+)
 # The first of them: an execution that is lost for good has an `attempt_lost`, and a `failed` after it.
 ENDED = Register("ended", "first", (*_BROKEN, *_OVER))
 
@@ -24,7 +29,7 @@ def _end_of(stream: str) -> str:
 ATTEMPTS = Projection(
     name="attempts",
     kind="execution",
-    version=1,
+    version=2,
     kept=False,
     events=("started", *_BROKEN, *_OVER),
     key="entity || '/' || nullif(data->>'$.attempt', '0')",
@@ -40,9 +45,24 @@ ATTEMPTS = Projection(
             "'running'",
         ),
         Column("reason", "VARCHAR", ENDED, _REASON, "why it failed, or how it was lost"),
-        Column("node", "VARCHAR", STARTED, "$.node", "the node that took it"),
-        Column("boot", "VARCHAR", STARTED, "$.boot", "and the random word of that node's start"),
-        Column("started_at", "TIMESTAMP", STARTED, "@time", "when it was taken"),
+        Column("node", "VARCHAR", STARTED, "coalesce($.node, $.began.node)", "the node that took it"),
+        Column(
+            "worker", "VARCHAR", STARTED, "coalesce($.worker, $.began.worker)", "the worker, when it is a job"
+        ),
+        Column(
+            "boot",
+            "VARCHAR",
+            STARTED,
+            "coalesce($.boot, $.began.boot)",
+            "and the random word of that node's start",
+        ),
+        Column(
+            "started_at",
+            "TIMESTAMP",
+            STARTED,
+            "coalesce(TRY_CAST($.began.at AS TIMESTAMP), @time)",
+            "when it was taken",
+        ),
         Column("ended_at", "TIMESTAMP", ENDED, _ENDED_AT, "when its process ended, or that was decided"),
         Column("duration_ms", "BIGINT", ENDED, "$.end.duration_ms", "how long its process ran"),
         Column("exit_code", "BIGINT", ENDED, "$.end.exit_code", "null where there is none"),
@@ -66,6 +86,7 @@ ATTEMPTS = Projection(
         "status",
         "reason",
         "node",
+        "worker",
         "boot",
         "started_at",
         "ended_at",

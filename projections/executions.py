@@ -5,13 +5,17 @@ from projections.projection import Column, Count, Projection, Register, Selectio
 
 _OVER = tuple(event.name() for event in execution.TERMINAL)
 _ALL = tuple(event.name() for event in execution.EVENTS)
-_SILENT = ("progressed", "cancel_requested", "prioritized", "discarded")
+_SILENT = ("progressed", "cancel_requested", "prioritized", "discarded", "remembered")
 
 BIRTH = Register("birth", "first", ("held", "queued"))
 STATUS = Register("status", "last", tuple(name for name in _ALL if name not in _SILENT), reads=("held",))
 HELD = Register("held", "last", ("held", "queued", *_OVER), reads=("held",))
 QUEUED = Register("queued", "last", ("queued",))
-STARTED = Register("started", "last", ("started",))
+BEGAN = ("attempt_failed", *_OVER)
+"""What ends an attempt may also say how it began."""
+STARTED = Register(
+    "started", "last", ("started", *BEGAN), "event = 'started' OR json_exists(data, '$.began')"
+)
 LEVEL = Register(
     "level",
     "last",
@@ -59,6 +63,7 @@ _COMMAND = f"""CASE
     WHEN $.spec.shell.command IS NOT NULL THEN $.spec.shell.command
     WHEN $.spec.aws.service IS NOT NULL
         THEN {_words("['aws', $.spec.aws.service, $.spec.aws.operation]", "$.spec.aws.args")}
+    WHEN $.spec.job.type IS NOT NULL THEN $.spec.job.type
     END"""
 _KIND = """CASE
     WHEN $.spec.code IS NOT NULL THEN 'code'
@@ -66,6 +71,7 @@ _KIND = """CASE
     WHEN $.spec.exec.program IS NOT NULL THEN 'exec'
     WHEN $.spec.shell.command IS NOT NULL THEN 'shell'
     WHEN $.spec.aws.service IS NOT NULL THEN 'aws'
+    WHEN $.spec.job.type IS NOT NULL THEN 'job'
     END"""
 _STATUS = """CASE @event
     WHEN 'held' THEN if($.reason = 'time', 'scheduled', 'queued')
@@ -96,22 +102,23 @@ _PROGRESS = f"""CASE
     ELSE {_told("progress.message")} END"""
 
 _PUBLIC = (
-    "id status reason held kind command code language description labels module priority node attempt pid"
-    " exit_code signal error created_at queued_at started_at completed_at duration_ms timeout_ms progress"
-    " progress_current progress_total last_output last_output_at stdout_bytes stderr_bytes stdout stderr"
-    " idempotency_key plan_id step schedule_id concurrency_key retries attempts_failed retry_of seq"
+    "id status reason held kind command code language description labels module priority node worker"
+    " attempt pid exit_code signal error created_at queued_at started_at completed_at duration_ms timeout_ms"
+    " progress progress_current progress_total last_output last_output_at stdout_bytes stderr_bytes stdout"
+    " stderr idempotency_key plan_id step schedule_id concurrency_key retries attempts_failed retry_of"
+    " job value seq"
 )
 
 EXECUTIONS = Projection(
     name="executions",
     kind="execution",
-    version=3,
+    version=4,
     events=_ALL,
     columns=(
         Column("status", "VARCHAR", STATUS, _STATUS, "`scheduled`, `queued`, `running`, or how it ended"),
         Column("reason", "VARCHAR", END, "CASE @event WHEN 'failed' THEN $.error.code END", "why it failed"),
         Column("held", "JSON", HELD, _HELD, "what it waits for: `{reason, by, until}`"),
-        Column("kind", "VARCHAR", BIRTH, _KIND, "the form: `code`, `script`, `exec`, `shell` or `aws`"),
+        Column("kind", "VARCHAR", BIRTH, _KIND, "the form: `code`, `script`, `exec`, `shell`, `aws`, `job`"),
         Column("command", "VARCHAR", BIRTH, _COMMAND, "the command as a person would write it"),
         Column(
             "code",
@@ -132,7 +139,14 @@ EXECUTIONS = Projection(
             "how urgent it is now, `critical` to `idle`",
             "'medium'",
         ),
-        Column("node", "VARCHAR", STARTED, "$.node", "the node that took it last"),
+        Column("node", "VARCHAR", STARTED, "coalesce($.node, $.began.node)", "the node that took it last"),
+        Column(
+            "worker",
+            "VARCHAR",
+            STARTED,
+            "coalesce($.worker, $.began.worker)",
+            "the worker that took it, when it is a job",
+        ),
         Column("attempt", "BIGINT", STARTED, "$.attempt", "how often it was taken", "0"),
         Column(
             "pid",
@@ -146,7 +160,13 @@ EXECUTIONS = Projection(
         Column("error", "JSON", END, "$.error", "`{code, message, details}`"),
         Column("created_at", "TIMESTAMP", BIRTH, "@time", "when it was submitted"),
         Column("queued_at", "TIMESTAMP", QUEUED, "@time", "when it was last queued"),
-        Column("started_at", "TIMESTAMP", STARTED, "@time", "when it was last taken"),
+        Column(
+            "started_at",
+            "TIMESTAMP",
+            STARTED,
+            "coalesce(TRY_CAST($.began.at AS TIMESTAMP), @time)",
+            "when it was last taken",
+        ),
         Column(
             "completed_at",
             "TIMESTAMP",
@@ -184,7 +204,16 @@ EXECUTIONS = Projection(
         ),
         Count("discarded", ("discarded",), None, "whether somebody has seen that it is parked", hidden=True),
         Column("retry_of", "VARCHAR", BIRTH, "$.retry_of", "the execution that it repeats"),
-        Column("log_path", "VARCHAR", STARTED, "$.log_path", "where its output lies", hidden=True),
+        Column(
+            "log_path",
+            "VARCHAR",
+            STARTED,
+            "coalesce($.log_path, $.began.log_path)",
+            "where its output lies",
+            hidden=True,
+        ),
+        Column("job", "JSON", BIRTH, "$.spec.job.data", "what a job was given"),
+        Column("value", "JSON", END, "$.end.value", "what a job gave"),
     ),
     public=tuple(_PUBLIC.split()),
     extras=(("stdout", "NULL::VARCHAR"), ("stderr", "NULL::VARCHAR")),

@@ -25,6 +25,7 @@ from projections.attempts import ATTEMPTS
 from projections.executions import DEAD_LETTERS, EXECUTIONS
 from projections.findings import FINDINGS
 from projections.loose import Sample
+from projections.modules import MODULES, PLUGINS, WORKERS
 from projections.nodes import NODES
 from projections.plans import PLAN_STEPS, PLANS
 from projections.projection import Projection, Selection
@@ -41,6 +42,9 @@ PROJECTIONS: tuple[Projection, ...] = (
     TEMPLATES,
     NODES,
     FINDINGS,
+    MODULES,
+    WORKERS,
+    PLUGINS,
 )
 KEPT = tuple(each for each in PROJECTIONS if each.kept)
 SELECTIONS: tuple[Selection, ...] = (DEAD_LETTERS,)

@@ -127,6 +127,9 @@ ABOUT = {
     "rows of `executions` that nobody has discarded.",
     "nodes": "One row per node that ever was on this log.",
     "findings": "What a person should look at, open or over.",
+    "modules": "Named pools of workers, and what each is to be.",
+    "workers": "The processes in which workers of modules run, those that are gone too.",
+    "plugins": "Plugins, and what each said of itself when it was last loaded.",
     "execution_usage": "Samples of what running executions use, of the last seven days. "
     "**Not folded from the log**: lost with the file, and without a past.",
     "output_index": "How much output is stored. "
@@ -135,6 +138,7 @@ ABOUT = {
 }
 REASONS = {
     "command_failed": "it ended by itself with a code other than 0, or by a signal",
+    "job_failed": "its handler raised an error, or returned what cannot be kept",
     "spawn_failed": "it could not be started: no such program, no permission, no such folder",
     "timeout": "it ran longer than `timeout_ms`; the status is `timed_out`",
     "cancelled": "somebody wanted it stopped; the status is `cancelled`",

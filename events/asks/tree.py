@@ -112,13 +112,13 @@ def step(task: Task, field: str = "") -> Step:
     do: spec.Submit | None = spec.Submit(**fields)
     if plan is not None:
         beside = [name for name in fields if name not in _SHARED and fields[name] != _BARE[name]]
-        if not any(name in beside for name in (*spec.FORMS, "job")):
+        if not any(name in beside for name in spec.FORMS):
             do = None
             if beside:
                 raise Validation(
                     f"{beside[0]} is for a command, not for a plan", field=f"{field}.{beside[0]}"
                 )
-    elif not any(fields[name] is not None for name in (*spec.FORMS, "job")):
+    elif not any(fields[name] is not None for name in spec.FORMS):
         do = None
     return Step(
         name=task.name,

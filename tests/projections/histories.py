@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from events import codec, execution, finding, limit, node, plan, schedule, template, view
 from events.errors import HindbrainError
-from events.execution import End, Progress
+from events.execution import Began, End, Progress
+from events.job import Job
 from events.message import Event, Message
 from events.ports import Decider
 from events.spec import Aws, Blob, Exec, Retries, Script, Shell, Spec
@@ -130,6 +131,7 @@ class Log:
             "module": state.spec.module,
             "priority": state.priority,
             "node": state.started.node if state.started else None,
+            "worker": (state.started.worker or None) if state.started else None,
             "attempt": state.attempt,
             "pid": self.pids.get(entity),
             "exit_code": end.exit_code,
@@ -156,6 +158,8 @@ class Log:
             "retries": state.spec.retries.max if state.spec.retries else 0,
             "attempts_failed": state.attempts_failed,
             "retry_of": state.retry_of,
+            "job": (state.spec.job.data or None) if state.spec.job else None,
+            "value": end.value,
             "seq": state.seq,
         }
 
@@ -188,6 +192,7 @@ ends = st.builds(
     last_output=maybe,
     last_output_at=st.none() | times,
     progress=progresses,
+    value=st.none() | st.dictionaries(st.sampled_from("xy"), st.integers(0, 9), min_size=1),
 )
 codes = st.builds(Spec, code=st.text(max_size=300), language=filled)
 blobs = st.builds(Spec, code=st.builds(Blob, blob=filled), language=filled)
@@ -195,6 +200,8 @@ scripts = st.builds(Spec, script=st.builds(Script, path=text, interpreter=maybe)
 execs = st.builds(Spec, exec=st.builds(Exec, program=text, args=words))
 shells = st.builds(Spec, shell=st.builds(Shell, command=text))
 calls = st.builds(Spec, aws=st.builds(Aws, service=text, operation=text, args=words))
+given = st.dictionaries(st.sampled_from("abc"), st.integers(0, 9) | text, max_size=2)
+jobs = st.builds(Spec, job=st.builds(Job, type=st.just("some:job"), data=given), module=st.just("some"))
 asides = st.fixed_dictionaries(
     {
         "description": maybe,
@@ -214,7 +221,7 @@ def _beside(form: Spec, aside: dict[str, Any]) -> Spec:
     return msgspec.structs.replace(form, **aside)
 
 
-specs = st.builds(_beside, st.one_of(codes, blobs, scripts, execs, shells, calls), asides)
+specs = st.builds(_beside, st.one_of(codes, blobs, scripts, execs, shells, calls, jobs), asides)
 
 
 def commands(attempt: int) -> st.SearchStrategy[Message]:
@@ -229,7 +236,7 @@ def commands(attempt: int) -> st.SearchStrategy[Message]:
         held=st.sampled_from([None, "time", "dependency"]),
         until=st.none() | times,
     )
-    start = st.builds(execution.Start, node=filled, boot=filled, log_path=text)
+    start = st.builds(execution.Start, node=filled, boot=filled, log_path=text, worker=text)
     report = st.builds(
         execution.Report,
         attempt=n,
@@ -240,9 +247,16 @@ def commands(attempt: int) -> st.SearchStrategy[Message]:
         stdout_bytes=counts,
         stderr_bytes=counts,
     )
-    why = st.sampled_from(["exited", "spawn_failed", "timeout", "cancelled", "output_limit", "io"])
+    why = st.sampled_from(
+        ["exited", "returned", "raised", "spawn_failed", "timeout", "cancelled", "output_limit", "io"]
+    )
     moment = st.integers(0, 4_000_000_000_000)
     finish = st.builds(execution.Finish, attempt=n, why=why, end=ends, text=text, now_ms=moment)
+    began = st.builds(Began, node=filled, boot=filled, at=times, worker=text, log_path=text)
+    perform = st.builds(
+        execution.Perform, queued=st.integers(1, 16), began=began, why=why, end=ends, now_ms=moment
+    )
+    remember = st.builds(execution.Remember, attempt=n, part=text, value=counts)
     lose = st.builds(execution.Lose, attempt=n, reason=text, now_ms=moment)
     cancel = st.builds(execution.Cancel, reason=maybe)
     reasons = st.sampled_from(["time", "backoff", "limit", "idle"])
@@ -253,7 +267,7 @@ def commands(attempt: int) -> st.SearchStrategy[Message]:
         st.builds(execution.Requeue, reason=text),
         st.builds(execution.Discard, reason=maybe),
     )
-    return st.one_of(submit, start, report, finish, lose, cancel, waits)
+    return st.one_of(submit, start, report, finish, perform, remember, lose, cancel, waits)
 
 
 def chained(log: Log, entities: Iterable[str]) -> None:

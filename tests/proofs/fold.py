@@ -8,21 +8,21 @@ import re
 import shlex
 from typing import Any, cast
 
-from tests.proofs import foldplan
+from tests.proofs import foldmodules, foldplan
 from tests.proofs.foldplan import Row, moment
 from tests.proofs.outside import TERMINAL, Event, by_entity
 
 Tables = dict[str, dict[Any, Row]]
 EMPTY = """
-    status reason held kind command code language description node pid exit_code signal error
+    status reason held kind command code language description node worker pid exit_code signal error
     created_at queued_at started_at completed_at duration_ms timeout_ms progress progress_current
     progress_total last_output last_output_at idempotency_key plan_id step schedule_id
-    concurrency_key retry_of"""
+    concurrency_key retry_of job value"""
 """Columns of an execution that are null until something is said."""
 HIDDEN = ("stdout", "stderr")
 ATTEMPT = """
-    execution attempt status reason node boot started_at ended_at duration_ms exit_code signal error pid
-    stdout_offset stderr_offset stdout_end stderr_end last_output"""
+    execution attempt status reason node worker boot started_at ended_at duration_ms exit_code signal
+    error pid stdout_offset stderr_offset stdout_end stderr_end last_output"""
 SCHEDULE = """
     status description times what spec request catch_up overlap next_at last_tick last_id created_at"""
 TEMPLATE = "version description strategy params definition comment created_at saved_at"
@@ -46,6 +46,7 @@ def fold(log: list[Event]) -> Tables:
         "nodes": {entity: _node(entity, life) for entity, life in by_entity(log, "node").items()},
         "findings": {entity: _finding(entity, life) for entity, life in by_entity(log, "finding").items()},
         "events": {event.seq: _event(event) for event in log},
+        **foldmodules.fold(log),
     }
 
 
@@ -77,21 +78,32 @@ def _execution(entity: str, life: list[Event]) -> Row:
                 row["priority"] = data["priority"]
             case "started":
                 row |= {"status": "running", "node": data["node"], "attempt": data["attempt"], "pid": None}
-                row |= {"started_at": moment(event.time)} | _said({})
+                row |= {"started_at": moment(event.time), "worker": data.get("worker")} | _said({})
             case "progressed":
                 row |= _said(data)
                 row["pid"] = data.get("pid") or row["pid"]
             case "attempt_failed":
+                row |= _began(data)
                 row |= {"status": "queued", "pid": data["end"].get("pid")} | _said(data["end"])
                 row["attempts_failed"] += 1
             case "attempt_lost":
                 row["status"] = "queued"
                 row["attempts_failed"] += data["reason"] != "shutdown"
             case name if name in TERMINAL:
+                row |= _began(data)
                 row |= _end(name, event, data)
             case _:
                 pass
     return row
+
+
+def _began(data: Row) -> Row:
+    """A short attempt whose beginning is said with its end."""
+    began: Row | None = data.get("began")
+    if began is None:
+        return {}
+    row: Row = {"node": began["node"], "worker": began.get("worker"), "attempt": data["attempt"]}
+    return row | {"started_at": moment(began["at"])}
 
 
 def _birth(data: Row) -> Row:
@@ -122,6 +134,8 @@ def _form(spec: Row) -> Row:
         return {"kind": "exec", "command": shlex.join([program["program"], *program.get("args", [])])}
     if shell := spec.get("shell"):
         return {"kind": "shell", "command": shell["command"]}
+    if job := spec.get("job"):
+        return {"kind": "job", "command": job["type"], "job": job.get("data")}
     aws = spec["aws"]
     return {
         "kind": "aws",
@@ -169,17 +183,19 @@ def _attempts(log: list[Event]) -> dict[Any, Row]:
         if not (number := data.get("attempt", 0)):
             continue  # over before it ever began
         key = f"{event.entity}/{number}"
-        if event.name == "started":
+        if event.name == "started" or data.get("began"):
             rows[key] = dict.fromkeys(ATTEMPT.split()) | _taken(key, event)
-        elif rows[key]["ended_at"] is None:
+        if event.name != "started" and rows[key]["ended_at"] is None:
             rows[key] |= _left(event)
         rows[key]["seq"] = event.seq
     return rows
 
 
 def _taken(key: str, event: Event) -> Row:
-    row: Row = {"id": key, "execution": event.entity, "status": "running", "started_at": moment(event.time)}
-    row |= {name: event.data[name] for name in ("attempt", "node", "boot")}
+    began: Row = event.data.get("began") or {"at": event.time, **event.data}
+    row: Row = {"id": key, "execution": event.entity, "status": "running", "started_at": moment(began["at"])}
+    row |= {"attempt": event.data["attempt"], "worker": began.get("worker")}
+    row |= {name: began[name] for name in ("node", "boot")}
     return row | {name: event.data.get(name, 0) for name in ("stdout_offset", "stderr_offset")}
 
 

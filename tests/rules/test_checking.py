@@ -37,7 +37,7 @@ STEPS: list[tuple[list[dict[str, Any]], str, str]] = [
     (
         [{"name": "a"}],
         "steps[0]",
-        "step 'a' runs nothing: give exactly one of code, script, exec, shell, aws, plan, steps",
+        "step 'a' runs nothing: give exactly one of code, script, exec, shell, aws, job, plan, steps",
     ),
     (
         [{"name": "a", "timeout_ms": 5, "steps": [{"name": "b", **TRUE}]}],

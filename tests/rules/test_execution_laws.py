@@ -368,6 +368,7 @@ some: dict[str, Any] = {
     "node": "one",
     "boot": "b",
     "log_path": "/x",
+    "part": "p",
     "priority": "high",
 }
 events_of_any_kind = st.sampled_from(

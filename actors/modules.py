@@ -1,0 +1,560 @@
+"""The actor `modules` keeps the worker hosts of this node as the log wants them: up, scaled, paused, healed.
+
+What a module is to be stands in the log, and every node that runs it reconciles its hosts to that.  Whoever
+wants a change has a fact stored; nothing is told to a host that is not in the log before.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actors import clerk, manifest
+from actors.clerk import Table
+from actors.home import Home, milliseconds
+from actors.monitor import Noticed
+from actors.pool import DEAF_SECONDS, READY_SECONDS, Host, Pool, Spawn
+from events import execution, hosting, module, plugin
+from events.codec import Fact
+from events.errors import HindbrainError, Limit, NotFound
+from events.execution import EXECUTION
+from events.module import MODULE
+from events.plugin import PLUGIN
+from events.ports import Ask, Call, Doors, Loaded, Log, Outcome
+
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 1.0
+SECOND_LOOK_SECONDS = 3.0
+"""An event of a host that died may still be on its way for a moment."""
+ORPHANS_SECONDS = 5.0
+REST_SECONDS = 8.0
+"""How long running jobs have to end when the node goes down."""
+KILL_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A host said something."""
+
+    host: str
+    message: hosting.FromHost
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Facts about modules and plugins; None: some may have been missed."""
+
+    facts: Sequence[Fact] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The log decided about modules and plugins."""
+
+    outcomes: Sequence[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Modules were read from the log."""
+
+    loaded: Sequence[Loaded]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the tables say runs on hosts of this node; `host` when only that one is meant."""
+
+    host: str | None
+    reason: str
+    answer: Table | HindbrainError
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """How much waits for each module."""
+
+    answer: Table | HindbrainError
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Somebody wants something of a module or a plugin."""
+
+    act: "Callable[[Modules], None]"
+    call: Call
+
+
+class Modules:
+    """Reconciles, and hears what becomes of hosts."""
+
+    every = 0.25
+
+    def __init__(
+        self,
+        home: Home,
+        journal: Log,
+        doors: Doors,
+        sources: Mapping[str, str],
+        overrides: Mapping[str, Mapping[str, Any]],
+        total_max: int,
+        categories: Mapping[str, int],
+        url: str,
+        data: str,
+        spawn: Spawn,
+        alive: Callable[[str], bool],
+        tell: Callable[[Any], None],
+        notice: Callable[[Noticed], None],
+    ) -> None:
+        self.home, self._log, self.doors = home, journal, doors
+        self._url, self._data, self._spawn, self._alive = url, data, spawn, alive
+        self.tell, self._notice = tell, notice
+        self._overrides = {name: dict(each) for name, each in overrides.items()}
+        self.pools = {name: self._pool(name, source) for name, source in sources.items()}
+        self._serial = 0
+        self._queries = 0
+        self._asked: dict[int, Callable[[Any, str | None], None]] = {}
+        self._loading: dict[str, list[Callable[[HindbrainError | str | None], None]]] = {}
+        self._doubtful: list[tuple[float, str, str]] = []
+        """Hosts that are gone, and when to look once more for what they ran."""
+        self._strangers: dict[str, float] = {}
+        self._orphans = 0.0
+        self._resting: float | None = None
+        self._total_max, self._categories = total_max, dict(categories)
+        self._read = False
+        self._queued = 0.0
+
+    def _pool(self, name: str, source: str) -> Pool:
+        return Pool(name, source, overrides=self._overrides.get(name, {}))
+
+    # ---- the mailbox -----------------------------------------------------------------------------------
+
+    def receive(self, message: Any) -> Any:
+        """Deal with one message."""
+        match message:
+            case Said(host, said):
+                self._said(host, said)
+            case Told(facts):
+                self._told(facts)
+            case Stored(outcomes):
+                for outcome in outcomes:
+                    self._stored(outcome)
+            case Read(loaded):
+                self._learned(loaded)
+            case Running():
+                self._running(message)
+            case Queues(answer):
+                self._counted(answer)
+            case Asked(act, call):
+                try:
+                    act(self)
+                except HindbrainError as error:
+                    call.refuse(error)
+            case ("rest", seconds):
+                self._rest(seconds)
+            case "kill":
+                self.kill()
+            case "count":
+                return sum(len(pool.hosts) for pool in self.pools.values())
+            case _:
+                raise TypeError(f"modules has no use for a {type(message).__name__}")
+        return None
+
+    def tick(self) -> None:
+        """Bring what is to what should be."""
+        now = time.monotonic()
+        if not self._read:
+            self._read = True
+            self.read()
+        for pool in self.pools.values():
+            for host in list(pool.hosts.values()):
+                self._watch(pool, host, now)
+        for pool in self.pools.values():
+            self._reconcile(pool, now)
+        due = [each for each in self._doubtful if each[0] <= now]
+        self._doubtful = [each for each in self._doubtful if each[0] > now]
+        for _, host, reason in due:
+            self._look_for(host, reason)
+        if now - self._orphans > ORPHANS_SECONDS:
+            self._orphans = now
+            self._look_for(None, "its host went away")
+
+    # ---- what the log says -----------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Read the modules of this node from the log."""
+        names = list(self.pools)
+        if names:
+            self._log.load(MODULE, names, lambda loaded: self.tell(Read(loaded)))
+
+    def _learned(self, loaded: Sequence[Loaded]) -> None:
+        for each in loaded:
+            pool = self.pools.get(each.entity)
+            if each.error is not None:
+                log.warning("module %s cannot be read now: %s", each.entity, each.error)
+                self._read = False
+            elif pool is not None:
+                self._know(pool, each.snapshot.state)
+
+    def _told(self, facts: Sequence[Fact] | None) -> None:
+        if facts is None:
+            self._read = False
+            return
+        for fact in facts:
+            pool = self.pools.get(fact.entity)
+            if pool is None:
+                continue
+            if fact.kind == "module":
+                if fact.seq > pool.state.seq:
+                    self._know(pool, module.evolve(pool.state, fact))
+            elif isinstance(fact.event, plugin.Unregistered):
+                pool.wanted = False
+                log.info("plugin %s was unregistered: %s", fact.entity, fact.event.reason)
+
+    def _stored(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            log.warning("%s %s: %s", outcome.ask.decider.kind, outcome.ask.entity, outcome.error)
+        elif outcome.ask.decider is MODULE and (pool := self.pools.get(outcome.ask.entity)):
+            self._know(pool, outcome.snapshot.state)
+
+    def _know(self, pool: Pool, state: module.State) -> None:
+        before, pool.state = pool.state, state
+        if state.status != before.status:
+            if state.status == "running":
+                pool.since = time.time()
+                pool.falls.clear()
+                pool.pause_until = 0.0
+            for host in pool.hosts.values():
+                host.process.say(hosting.Pause(on=state.status == "paused"))
+        broken = state.status == "error"
+        if broken or before.status == "error":
+            text = (
+                f"module {pool.name} is in error: {state.reason}; its work waits: `hindbrain module restart`"
+            )
+            self._notice(Noticed("module", pool.name, text, {"module": pool.name}, over=not broken))
+
+    def command(self, name: str, command: module.AnyCommand, by: str = "") -> None:
+        """Have something decided about a module."""
+        self._log.handle([self._ask(name, command, by)], lambda outcomes: self.tell(Stored(outcomes)))
+
+    def _ask(self, name: str, command: module.AnyCommand, by: str = "") -> Ask:
+        return Ask(MODULE, name, command, by=by or f"node:{self.home.node}")
+
+    def check_total(self, name: str, workers: int) -> None:
+        """Refuse more workers than there may be in all."""
+        others = sum(pool.state.workers for pool in self.pools.values() if pool.name != name)
+        if workers > self.pools[name].state.workers and others + workers > self._total_max:
+            raise Limit(
+                f"{workers} workers of {name} and {others} of others are more than {self._total_max}: "
+                "raise max_workers, or have fewer elsewhere"
+            )
+
+    def load(
+        self, name: str, source: str | None, done: Callable[[HindbrainError | str | None], None]
+    ) -> None:
+        """Load a plugin, or the version of it that is there now; the old one works until the new one does."""
+        pool = self.pools.get(name)
+        if source is None:
+            source = pool.source if pool is not None else manifest.entries().get(name)
+            if source is None:
+                known = ", ".join(manifest.entries()) or "none"
+                raise NotFound(f"no installed plugin is called {name!r}; there are {known}")
+        if pool is None:
+            pool = self.pools[name] = self._pool(name, source)
+            self.read()
+        pool.source, pool.wanted, pool.refusal = source, True, ""
+        pool.loads += 1
+        self._loading.setdefault(name, []).append(done)
+
+    def unload(self, name: str) -> None:
+        """Its hosts finish what they have and end."""
+        if pool := self.pools.get(name):
+            pool.wanted = False
+
+    # ---- reconciling -----------------------------------------------------------------------------------
+
+    def _free(self, pool: Pool) -> bool:
+        """Whether everything that it depends on runs."""
+        for name in pool.profile.depends_on:
+            other = self.pools.get(name)
+            if other is not None and (other.state.status not in ("running", "paused") or not other.total):
+                return False
+        return True
+
+    def _reconcile(self, pool: Pool, now: float) -> None:
+        if self._resting is not None:
+            return
+        target = pool.target(self._free(pool))
+        for host in pool.surplus(target):
+            self._retire(host, "it is not needed any more")
+        if now >= pool.pause_until and not pool.refusal:
+            for workers in pool.missing(target):
+                self._start(pool, workers)
+        if target and pool.total and pool.state.status in ("", "stopped") and pool.state.profile is not None:
+            self.command(pool.name, module.Start())
+        if not pool.wanted and not pool.hosts and pool.state.status not in ("", "stopped"):
+            self.command(pool.name, module.Stop(reason="its plugin was unloaded"))
+
+    def _start(self, pool: Pool, workers: int) -> None:
+        self._serial += 1
+        name = f"{pool.name}-{self.home.boot[:8]}-{self._serial}"
+        known = pool.state.profile is not None
+        begin = hosting.Begin(
+            url=self._url,
+            node=self.home.node,
+            boot=self.home.boot,
+            host=name,
+            module=pool.name,
+            source=pool.source,
+            workers=workers if known else None,
+            overrides=pool.overrides,
+            data=self._data,
+            paused=pool.state.status == "paused",
+        )
+        pool.hosts[name] = Host(name, self._spawn(begin), workers, pool.generation)
+
+    def _retire(self, host: Host, reason: str, seconds: float | None = None) -> None:
+        if host.state == "leaving" and seconds is None:
+            return
+        host.state, host.expected, host.reason = "leaving", True, reason
+        host.process.say(hosting.Retire(seconds=seconds))
+        if seconds is not None:
+            host.left = time.monotonic() + seconds + KILL_SECONDS
+
+    def _watch(self, pool: Pool, host: Host, now: float) -> None:
+        code = host.process.code()
+        if code is not None:
+            self._gone(pool, host, code)
+        elif host.left and now > host.left:
+            host.reason = "it did not end in time"
+            host.process.kill()
+        elif host.state == "starting" and now - host.began > READY_SECONDS:
+            host.reason = f"it was not ready after {READY_SECONDS:g} s"
+            host.process.kill()
+        elif host.state != "starting" and now - host.heard > DEAF_SECONDS:
+            host.reason = f"it did not answer for {DEAF_SECONDS:g} s"
+            self._stuck(pool, host, host.reason)
+            host.process.kill()
+            host.heard = now
+
+    def _gone(self, pool: Pool, host: Host, code: int) -> None:
+        """A host has ended; what it had in hand is lost, unless it ended in good order."""
+        del pool.hosts[host.name]
+        reason = host.reason or (f"it was killed by signal {-code}" if code < 0 else f"it ended with {code}")
+        if host.state == "starting" and pool.refusal:
+            return
+        expected = host.expected and code == 0
+        ended = module.WorkerEnded(host=host.name, node=self.home.node, reason=reason, expected=expected)
+        ask = self._ask(pool.name, module.Note(event=ended))
+
+        def done(outcomes: Sequence[Outcome]) -> None:
+            for outcome in outcomes:
+                seq = outcome.snapshot.seq if outcome.error is None else None
+                self._look_for(host.name, f"its host {host.name} died: {reason}", seq)
+
+        self._log.handle([ask], done)
+        self._doubtful.append(
+            (time.monotonic() + SECOND_LOOK_SECONDS, host.name, f"its host {host.name} died")
+        )
+        if not expected:
+            log.warning("host %s of %s is gone: %s", host.name, pool.name, reason)
+            if pool.fell(time.monotonic()):
+                self.command(
+                    pool.name, module.Break(reason=f"its hosts fell too often, the last one: {reason}")
+                )
+
+    def _stuck(self, pool: Pool, host: Host, reason: str) -> None:
+        self._notice(
+            Noticed(
+                "stuck",
+                host.name,
+                f"host {host.name} of module {pool.name} hangs: {reason}; it is replaced",
+                {"module": pool.name, "host": host.name},
+            )
+        )
+
+    # ---- what hosts say --------------------------------------------------------------------------------
+
+    def _said(self, name: str, message: hosting.FromHost) -> None:
+        pool = next((each for each in self.pools.values() if name in each.hosts), None)
+        if pool is None:
+            return
+        host = pool.hosts[name]
+        match message:
+            case hosting.Ready():
+                self._ready(pool, host, message)
+            case hosting.Beat():
+                self._beat(pool, host, message)
+            case hosting.Reply(id=number, value=value, error=error):
+                if done := self._asked.pop(number, None):
+                    done(value, error)
+            case hosting.Ended(reason=reason, expected=expected):
+                host.state, host.expected, host.reason = "leaving", expected, host.reason or reason
+                if not expected:
+                    self._stuck(pool, host, reason)
+            case hosting.Sorry(reason=reason):
+                pool.refusal, host.expected, host.reason = reason, True, reason
+                log.error("plugin %s cannot be loaded: %s", pool.name, reason)
+                text = f"plugin {pool.name} cannot be loaded: {reason}"
+                self._notice(Noticed("plugin", pool.name, text, {"source": pool.source}))
+                self._loaded(pool, reason)
+
+    def _ready(self, pool: Pool, host: Host, ready: hosting.Ready) -> None:
+        known = ready.manifest
+        host.heard, host.workers = time.monotonic(), ready.workers
+        if host.state == "starting":
+            host.state = "ready"
+        if known.name != pool.name:
+            host.state = "leaving"
+            host.process.say(hosting.Retire())
+            pool.refusal = f"{pool.source} is the plugin {known.name!r}: load it under that name"
+            self._loaded(pool, pool.refusal)
+            return
+        pool.manifest = known
+        node = self.home.node
+        started = module.WorkerStarted(host=host.name, node=node, pid=ready.pid, workers=tuple(ready.names))
+        register = Ask(PLUGIN, pool.name, plugin.Register(manifest=known, node=node), by=f"node:{node}")
+        asks = [register, self._ask(pool.name, module.Declare(profile=known.profile))]
+        asks.append(self._ask(pool.name, module.Note(event=started)))
+
+        def done(outcomes: Sequence[Outcome]) -> None:
+            for outcome in outcomes:
+                if outcome.ask.decider is PLUGIN and outcome.error is None:
+                    self.home.catalogue.learn(pool.name, outcome.snapshot.state)
+                    types = ", ".join(each.type for each in known.handlers)
+                    log.info("plugin %s %s is registered: %s", pool.name, known.version, types)
+            self.tell(Stored(outcomes))
+            self.tell(Asked(lambda modules: modules.loaded(pool.name), _NOBODY))
+
+        self._log.handle(asks, done)
+
+    def loaded(self, name: str) -> None:
+        """A plugin was registered."""
+        self._notice(Noticed("plugin", name, "it is loaded", {}, over=True))
+        self._loaded(self.pools[name], None)
+
+    def _loaded(self, pool: Pool, answer: HindbrainError | str | None) -> None:
+        for done in self._loading.pop(pool.name, []):
+            done(answer)
+
+    def _beat(self, pool: Pool, host: Host, beat: hosting.Beat) -> None:
+        now, before = time.monotonic(), host.beat
+        if before is not None and now > host.heard:
+            host.cpu = max(0.0, 100 * (beat.cpu_seconds - before.cpu_seconds) / (now - host.heard))
+        host.heard, host.beat = now, beat
+        done = sum(each.completed for each in beat.workers)
+        bad = sum(each.failed for each in beat.workers)
+        was = (0, 0)
+        if before is not None:
+            was = (
+                sum(each.completed for each in before.workers),
+                sum(each.failed for each in before.workers),
+            )
+        pool.completed += max(0, done - was[0])
+        pool.failed += max(0, bad - was[1])
+        pool.errors.extend(beat.errors)
+        if (done, bad) != was or host.busy:
+            pool.activity_ms = milliseconds()
+
+    def query(
+        self, pool: Pool, what: str, name: str, data: Any, done: Callable[[Any, str | None], None]
+    ) -> bool:
+        """Ask the code of a plugin; False when none of its hosts is up."""
+        ready = pool.up()
+        if not ready:
+            return False
+        self._queries += 1
+        self._asked[self._queries] = done
+        ready[0].process.say(hosting.Query(id=self._queries, what=what, name=name, data=data))
+        return True
+
+    # ---- what hosts left behind ------------------------------------------------------------------------
+
+    def _look_for(self, host: str | None, reason: str, seq: int | None = None) -> None:
+        """Ask the tables what runs on a host that is gone, or on hosts of this node that nobody knows."""
+        where = "worker LIKE ? || '/%'" if host else "node = ? AND kind = 'job'"
+        sql = f"SELECT id, attempt, worker FROM executions WHERE status = 'running' AND {where}"  # noqa: S608 -- two constants
+
+        def found(answer: Table | HindbrainError) -> None:
+            self.tell(Running(host, reason, answer))
+
+        clerk.ask(self.doors, sql, [host or self.home.node], found, min_seq=seq)
+
+    def _running(self, found: Running) -> None:
+        if isinstance(found.answer, HindbrainError):
+            log.info("cannot learn what runs on hosts: %s", found.answer)
+            if found.host:
+                self._doubtful.append((time.monotonic() + AGAIN_SECONDS, found.host, found.reason))
+            return
+        ours = {host for pool in self.pools.values() for host in pool.hosts}
+        asks = list[Ask]()
+        for entity, attempt, worker in found.answer.rows:
+            host = str(worker).partition("/")[0]
+            if host in ours or (found.host is None and self._alive(host)):
+                continue
+            command = execution.Lose(
+                attempt=attempt,
+                reason=found.reason,
+                now_ms=milliseconds(),
+                jitter=random.random(),  # noqa: S311 -- no secret
+            )
+            asks.append(Ask(EXECUTION, entity, command, by=f"node:{self.home.node}"))
+        if asks:
+            self._log.handle(asks, _lost)
+
+    def _counted(self, answer: Table | HindbrainError) -> None:
+        if isinstance(answer, Table):
+            queues = {str(name): int(count) for name, count in answer.rows}
+            for pool in self.pools.values():
+                pool.queue = queues.get(pool.name, 0)
+
+    # ---- going down ------------------------------------------------------------------------------------
+
+    def _rest(self, seconds: float) -> None:
+        """Let all hosts finish; those first that depend on others."""
+        if self._resting is None:
+            self._resting = time.monotonic()
+            for pool in ordered(self.pools.values()):
+                for host in pool.hosts.values():
+                    self._retire(host, "the node goes down", seconds)
+
+    def kill(self) -> None:
+        """End what is left."""
+        for pool in self.pools.values():
+            for host in pool.hosts.values():
+                host.process.kill()
+
+
+def ordered(pools: "Sequence[Pool] | Any") -> list[Pool]:
+    """Pools so that each comes before what it depends on: the order in which they stop."""
+    by_name = {pool.name: pool for pool in pools}
+    found: dict[str, Pool] = {}
+
+    def put(pool: Pool, above: tuple[str, ...]) -> None:
+        for name in pool.profile.depends_on:
+            other = by_name.get(name)
+            if other is not None and name not in above:
+                put(other, (*above, name))
+        found.setdefault(pool.name, pool)
+
+    for pool in by_name.values():
+        put(pool, (pool.name,))
+    return list(reversed(found.values()))
+
+
+def _lost(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.error is None:
+            log.warning("%s is lost: its host went away", outcome.ask.entity)
+        else:
+            log.info("%s: not declared lost: %s", outcome.ask.entity, outcome.error)
+
+
+def _ignore(_: object) -> None:
+    return
+
+
+_NOBODY = Call("module", "loaded", b"", _ignore, _ignore)

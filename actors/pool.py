@@ -1,0 +1,164 @@
+"""The hosts of one module on one node: how many there should be, how they are doing, and what befell them."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from events import hosting, module
+from events.plugin import Manifest
+
+LARGEST = 16
+"""Workers of one process at most."""
+FALLS, WITHIN_SECONDS = 5, 60.0
+"""A module whose hosts fall more often than that within so many seconds is in error."""
+PAUSE_MAX_SECONDS = 10.0
+DEAF_SECONDS = 20.0
+"""A host that says nothing for so long hangs as a whole."""
+READY_SECONDS = 60.0
+
+
+class Process(Protocol):
+    """A host process, as its node holds it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    def say(self, message: hosting.ToHost) -> None:
+        """Tell it something; nothing happens when it is gone."""
+        ...
+
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
+
+
+@dataclass(slots=True)
+class Host:
+    """One worker host."""
+
+    name: str
+    process: Process
+    workers: int
+    generation: tuple[int, str]
+    """Of which restart of its module it is, and with which version of its plugin."""
+    state: Literal["starting", "ready", "leaving"] = "starting"
+    expected: bool = False
+    """It is to end."""
+    reason: str = ""
+    began: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    beat: hosting.Beat | None = None
+    cpu: float = 0.0
+    """Percent of a core, between the last two beats."""
+    left: float = 0.0
+    """When it has to be gone, by the monotonic clock; 0: no such time."""
+
+    @property
+    def busy(self) -> int:
+        """How many of its workers have a job in hand."""
+        return 0 if self.beat is None else sum(each.job is not None for each in self.beat.workers)
+
+
+@dataclass(slots=True)
+class Pool:
+    """A module on this node."""
+
+    name: str
+    source: str
+    overrides: dict[str, Any] = field(default_factory=dict[str, Any])
+    state: module.State = field(default_factory=module.State)
+    wanted: bool = True
+    """It is to run here; an unloaded plugin is not."""
+    manifest: Manifest | None = None
+    hosts: dict[str, Host] = field(default_factory=dict[str, Host])
+    falls: deque[float] = field(default_factory=deque[float])
+    pause_until: float = 0.0
+    loads: int = 0
+    """How often it was loaded; a host of an older load is replaced."""
+    completed: int = 0
+    failed: int = 0
+    errors: deque[str] = field(default_factory=lambda: deque[str](maxlen=20))
+    activity_ms: int | None = None
+    since: float = 0.0
+    queue: int | None = None
+    refusal: str = ""
+    """Why its plugin cannot be loaded."""
+
+    @property
+    def generation(self) -> tuple[int, str]:
+        """What its hosts should be of."""
+        return self.state.restarts, str(self.loads)
+
+    @property
+    def profile(self) -> module.Profile:
+        """What it is."""
+        return self.state.profile or module.Profile()
+
+    def up(self, state: str = "ready") -> list[Host]:
+        """Hosts in a state."""
+        return [host for host in self.hosts.values() if host.state == state]
+
+    @property
+    def total(self) -> int:
+        """How many workers are up."""
+        return sum(host.workers for host in self.up())
+
+    @property
+    def active(self) -> int:
+        """How many workers have a job in hand."""
+        return sum(host.busy for host in self.hosts.values())
+
+    def target(self, free: bool) -> int:
+        """How many workers there should be; `free`: what it depends on runs."""
+        if not self.wanted or self.state.status in ("error", "stopped") or not free:
+            return 0
+        if self.state.profile is None:
+            return 1
+        return self.state.workers
+
+    def surplus(self, target: int) -> list[Host]:
+        """Hosts that have to go: of an older generation, or too many."""
+        stale, fresh = list[Host](), list[Host]()
+        for host in self.hosts.values():
+            if host.state != "leaving":
+                (fresh if host.generation == self.generation else stale).append(host)
+        ready = sum(host.workers for host in fresh if host.state == "ready")
+        # The old ones go once the new ones are up, so that there is always somebody at work.
+        gone = stale if ready or target == 0 else []
+        many = sum(host.workers for host in fresh)
+        for host in sorted(fresh, key=lambda each: (-each.busy, each.began), reverse=True):
+            if many <= target:
+                break
+            gone.append(host)
+            many -= host.workers
+        return gone
+
+    def missing(self, target: int) -> list[int]:
+        """How many workers each further host should have."""
+        fresh = [each for each in self.hosts.values() if each.state != "leaving"]
+        have = sum(host.workers for host in fresh if host.generation == self.generation)
+        lack = target - have
+        if lack <= 0:
+            return []
+        if self.profile.isolation == "process":
+            return [1] * lack
+        return [min(LARGEST, lack - first) for first in range(0, lack, LARGEST)]
+
+    def fell(self, now: float) -> bool:
+        """A host fell unexpectedly; whether that was too often."""
+        self.falls.append(now)
+        while self.falls and now - self.falls[0] > WITHIN_SECONDS:
+            self.falls.popleft()
+        self.pause_until = now + min(PAUSE_MAX_SECONDS, 0.1 * 2 ** min(len(self.falls) - 1, 10))
+        return len(self.falls) > FALLS
+
+
+Spawn = Callable[[hosting.Begin], Process]

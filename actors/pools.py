@@ -1,0 +1,354 @@
+"""The desk for modules, plugins and jobs: what is asked of them becomes a fact, or a question to a host."""
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors import clerk
+from actors.catalogue import Catalogue
+from actors.clerk import Verbs
+from actors.modules import Asked, Modules
+from actors.pool import Host, Pool
+from events import codec, job, module, plugin, service, spec
+from events.asks import module as asks
+from events.errors import Conflict, HindbrainError, NotFound, Unavailable, Validation
+from events.message import Message
+from events.module import MODULE
+from events.plugin import PLUGIN
+from events.ports import Ask, Call, Log, Outcome
+
+RANKS = ("public", "trusted", "admin")
+Submit = Callable[[spec.Submit, Call, Callable[[bytes], None]], None]
+"""Has something submitted; the last gets the reply."""
+
+
+class Pools:
+    """Answers the verbs of modules, plugins and jobs; what needs the hosts is done by the actor `modules`."""
+
+    def __init__(
+        self,
+        journal: Log,
+        node: str,
+        catalogue: Catalogue,
+        modules: Callable[[Any], None],
+        submit: Submit,
+        right: str,
+        token: str,
+    ) -> None:
+        """Prepare; `right` is what callers may use who show nothing, `token` what administrators show."""
+        self._log, self._node, self._catalogue = journal, node, catalogue
+        self._modules, self._submit, self._right, self._token = modules, submit, right, token
+
+    @property
+    def verbs(self) -> Verbs:
+        """What is done for each verb."""
+        return {
+            ("module", "list"): self._list,
+            ("module", "status"): self._status,
+            ("module", "pause"): lambda ask, call: self._act(ask, call, module.Pause(reason=ask.reason)),
+            ("module", "resume"): lambda ask, call: self._act(ask, call, module.Resume(reason=ask.reason)),
+            ("module", "restart"): lambda ask, call: self._act(ask, call, module.Restart(reason=ask.reason)),
+            ("module", "scale"): lambda ask, call: self._act(
+                ask, call, module.Scale(workers=ask.workers, reason=ask.reason)
+            ),
+            ("module", "submit"): self._task,
+            ("job", "submit"): self._job,
+            ("job", "types"): self._types,
+            ("plugin", "list"): lambda _, call: call.answer(codec.encode(self._plugins())),
+            ("plugin", "load"): self._load,
+            ("plugin", "unload"): self._unload,
+            ("plugin", "tools"): self._tools,
+            ("plugin", "call"): self._call,
+        }
+
+    # ---- modules ---------------------------------------------------------------------------------------
+
+    def _with(self, call: Call, act: Callable[[Modules], None]) -> None:
+        self._modules(Asked(act, call))
+
+    def _list(self, _: asks.ListModules, call: Call) -> None:
+        def act(modules: Modules) -> None:
+            shown = [look(modules, pool) for pool in modules.pools.values()]
+            call.answer(codec.encode(asks.Modules(modules=shown)))
+
+        self._with(call, act)
+
+    def _status(self, ask: asks.Which, call: Call) -> None:
+        def act(modules: Modules) -> None:
+            pool = found(modules, ask.module)
+            call.answer(codec.encode(asks.OneModule(module=look(modules, pool))))
+
+        self._with(call, act)
+
+    def _act(self, ask: asks.Act | asks.Scale, call: Call, command: module.AnyCommand) -> None:
+        def act(modules: Modules) -> None:
+            found(modules, ask.module)
+            if isinstance(command, module.Scale):
+                modules.check_total(ask.module, command.workers)
+            self._log.handle([Ask(MODULE, ask.module, command, by=call.by, trace=call.trace)], done)
+
+        def done(outcomes: Sequence[Outcome]) -> None:
+            for outcome in outcomes:
+                clerk.answer(call, lambda outcome=outcome: outcome.error or _changed(outcome))
+
+        self._with(call, act)
+
+    def _task(self, ask: asks.SubmitTask, call: Call) -> None:
+        if (ask.handler is None) == (ask.function is None):
+            raise Validation("give handler or function, one of them", field="handler")
+        name = job.plugin_name(ask.module)
+        if ask.handler is not None:
+            if ask.args or ask.kwargs:
+                raise Validation("args and kwargs go with function; a handler gets data", field="args")
+            wish = job.Job(type=job.named(name, ask.handler), data={} if ask.data is None else ask.data)
+        else:
+            if ask.data is not None:
+                raise Validation("data goes with handler; a function gets args and kwargs", field="data")
+            data = {"function": ask.function, "args": ask.args, "kwargs": ask.kwargs}
+            wish = job.Job(type=job.named(name, "call"), data=data)
+        given = spec.Submit(job=wish, priority=ask.priority, idempotency_key=ask.idempotency_key)
+        self._enqueue(given, call, _queued)
+
+    # ---- jobs ------------------------------------------------------------------------------------------
+
+    def _job(self, ask: asks.SubmitJob, call: Call) -> None:
+        fields = {name: getattr(ask, name) for name in ask.__struct_fields__ if name not in ("type", "data")}
+        wish = spec.Submit(job=job.Job(type=ask.type, data=ask.data), **fields)
+        self._enqueue(wish, call, _queued)
+
+    def _enqueue(self, wish: spec.Submit, call: Call, reply: Callable[[service.Accepted], Message]) -> None:
+        def done(answer: bytes) -> None:
+            accepted = msgspec.json.decode(answer, type=service.Accepted)
+            clerk.answer(call, lambda: reply(accepted))
+
+        self._submit(wish, call, done)
+
+    def _types(self, ask: asks.ListTypes, call: Call) -> None:
+        found = [
+            handler
+            for name, state in sorted(self._catalogue.plugins.items())
+            if state.loaded and state.manifest is not None and ask.plugin in (None, name)
+            for handler in state.manifest.handlers
+        ]
+        call.answer(codec.encode(asks.Types(types=found)))
+
+    # ---- plugins ---------------------------------------------------------------------------------------
+
+    def _plugins(self) -> asks.Plugins:
+        return asks.Plugins(plugins=[_plugin(n, s) for n, s in sorted(self._catalogue.plugins.items())])
+
+    def _load(self, ask: asks.Load, call: Call) -> None:
+        name = job.plugin_name(ask.name)
+
+        def act(modules: Modules) -> None:
+            modules.load(name, ask.source, loaded)
+
+        def loaded(reason: HindbrainError | str | None) -> None:
+            if reason is not None:
+                text = str(reason)
+                call.refuse(Validation(f"plugin {name} cannot be loaded: {text}", field="source"))
+                return
+            state = self._catalogue.plugins[name]
+            call.answer(codec.encode(asks.OnePlugin(plugin=_plugin(name, state), changed=True, seq=0)))
+
+        self._with(call, act)
+
+    def _unload(self, ask: asks.Unload, call: Call) -> None:
+        name = job.plugin_name(ask.name)
+
+        def done(outcomes: Sequence[Outcome]) -> None:
+            for outcome in outcomes:
+                if outcome.error is not None:
+                    call.refuse(outcome.error)
+                    continue
+                state: plugin.State = outcome.snapshot.state
+                self._catalogue.learn(name, state)
+                self._modules(Asked(lambda modules: modules.unload(name), call))
+                shown = asks.OnePlugin(plugin=_plugin(name, state), changed=True, seq=outcome.snapshot.seq)
+                call.answer(codec.encode(shown))
+
+        command = plugin.Unregister(reason=ask.reason, node=self._node)
+        self._log.handle([Ask(PLUGIN, name, command, by=call.by, trace=call.trace)], done)
+
+    # ---- tools -----------------------------------------------------------------------------------------
+
+    def _may(self, token: str | None, visibility: str) -> bool:
+        right = self._right
+        if token is not None:
+            if not hmac.compare_digest(token.encode(), self._token.encode()):
+                raise Validation("this is not the administrators' token", field="token")
+            right = "admin"
+        return RANKS.index(visibility) <= RANKS.index(right)
+
+    def _offered(self) -> list[tuple[str, plugin.Tool]]:
+        return [
+            (name, tool)
+            for name, state in sorted(self._catalogue.plugins.items())
+            if state.loaded and state.manifest is not None
+            for tool in state.manifest.tools
+        ]
+
+    def _tools(self, ask: asks.ListTools, call: Call) -> None:
+        shown = [
+            asks.Tool(
+                name=tool.name,
+                plugin=name,
+                description=tool.description,
+                visibility=tool.visibility,
+                schema=tool.schema,
+                job=tool.job,
+            )
+            for name, tool in self._offered()
+            if self._may(ask.token, tool.visibility)
+        ]
+        call.answer(codec.encode(asks.Tools(tools=shown)))
+
+    def _call(self, ask: asks.CallTool, call: Call) -> None:
+        offered = {tool.name: (name, tool) for name, tool in self._offered()}
+        if ask.name not in offered:
+            raise NotFound(f"there is no tool {ask.name!r}; there are {', '.join(offered) or 'none'}")
+        name, tool = offered[ask.name]
+        if not self._may(ask.token, tool.visibility):
+            raise Conflict(
+                f"the tool {tool.name!r} is for {tool.visibility} callers: show the administrators' token",
+                visibility=tool.visibility,
+            )
+        if tool.job:
+            wish = spec.Submit(job=job.Job(type=tool.job, data=ask.arguments))
+
+            def reply(accepted: service.Accepted) -> Message:
+                said = {"status": "queued", "message": tool.message, "jobId": accepted.execution_id}
+                return asks.Called(result=said | {"tip": tool.tip})
+
+            self._enqueue(wish, call, reply)
+            return
+        self._with(call, lambda modules: self._ask_plugin(modules, name, tool, ask, call))
+
+    def _ask_plugin(
+        self, modules: Modules, name: str, tool: plugin.Tool, ask: asks.CallTool, call: Call
+    ) -> None:
+        def done(value: Any, error: str | None) -> None:
+            if error is not None:
+                call.refuse(Validation(error, field="arguments"))
+            else:
+                call.answer(codec.encode(asks.Called(result=value)))
+
+        if not modules.query(found(modules, name), "tool", tool.name, ask.arguments, done):
+            raise Unavailable(f"no worker of {name} is up: try again in a moment")
+
+
+def found(modules: Modules, name: str) -> Pool:
+    """The module of that name; `NotFound` says which there are."""
+    pool = modules.pools.get(name)
+    if pool is None:
+        raise NotFound(f"Module not found: {name}; there are {', '.join(modules.pools) or 'none'}")
+    return pool
+
+
+def look(modules: Modules, pool: Pool) -> asks.Module:
+    """A module as its node sees it now."""
+    state, ended = pool.state, pool.completed + pool.failed
+    running = state.status in ("running", "paused")
+    return asks.Module(
+        name=pool.name,
+        state=state.status or "starting",
+        category=pool.profile.category,
+        priority=pool.profile.priority,
+        workers=state.workers,
+        total=pool.total,
+        active=pool.active,
+        utilisation=round(100 * pool.active / pool.total, 1) if pool.total else 0.0,
+        queue_size=pool.queue,
+        tasks_completed=pool.completed,
+        tasks_failed=pool.failed,
+        success_rate=round(pool.completed / ended, 4) if ended else None,
+        uptime=round(time.time() - pool.since, 1) if running and pool.since else 0.0,
+        last_activity=None if pool.activity_ms is None else codec.stamp(pool.activity_ms),
+        errors=list(pool.errors),
+        reason=pool.refusal or state.reason,
+        restarts=state.restarts,
+        profile=pool.profile,
+        seq=state.seq,
+        pool=[row for host in pool.hosts.values() for row in _rows(modules.home.node, host)],
+    )
+
+
+def _rows(node: str, host: Host) -> list[asks.Worker]:
+    beats = host.beat.workers if host.beat is not None else ()
+    share = max(1, len(beats))
+    return [
+        asks.Worker(
+            name=each.name,
+            host=host.name,
+            node=node,
+            pid=host.process.pid,
+            state=host.state if host.state != "ready" else "busy" if each.job else "idle",
+            job=each.job,
+            type=each.type,
+            busy_seconds=each.busy_seconds,
+            silent_seconds=each.silent_seconds,
+            completed=each.completed,
+            failed=each.failed,
+            memory_bytes=0 if host.beat is None else host.beat.memory_bytes // share,
+            cpu_percent=round(host.cpu / share, 1),
+        )
+        for each in beats
+    ]
+
+
+def _plugin(name: str, state: plugin.State) -> asks.Plugin:
+    manifest = state.manifest or plugin.Manifest(name=name)
+    return asks.Plugin(
+        name=name,
+        version=manifest.version,
+        description=manifest.description,
+        loaded=state.loaded,
+        source=manifest.source,
+        jobs=[each.type for each in manifest.handlers],
+        tools=[each.name for each in manifest.tools],
+        resources=[each.uri for each in manifest.resources],
+    )
+
+
+def _changed(outcome: Outcome) -> asks.Changed:
+    state: module.State = outcome.snapshot.state
+    return asks.Changed(
+        module=outcome.ask.entity,
+        state=state.status,
+        workers=state.workers,
+        changed=bool(outcome.facts),
+        seq=outcome.snapshot.seq,
+    )
+
+
+def _queued(accepted: service.Accepted) -> asks.Queued:
+    return asks.Queued(
+        execution_id=accepted.execution_id,
+        task_id=accepted.execution_id,
+        status=accepted.status,
+        message=accepted.message,
+        monitor_url=accepted.monitor_url,
+        seq=accepted.seq,
+        duplicate=accepted.duplicate,
+    )
+
+
+def read(text: str) -> plugin.Manifest:
+    """Read a manifest as the tables keep it."""
+    return msgspec.json.decode(text, type=plugin.Manifest)
+
+
+def administrators(data: Path) -> str:
+    """What administrators show: made once, readable by the owner of the data folder alone."""
+    path = data / "admin.token"
+    if not path.exists():
+        new = path.with_suffix(".new")
+        new.touch(0o600)
+        new.write_text(secrets.token_urlsafe(24))
+        new.replace(path)
+    return path.read_text().strip()
