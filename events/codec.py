@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from events import execution, finding, limit, module, node, plan, plugin, schedule, template
+from events import decision, execution, finding, limit, module, node, plan, plugin, schedule, template
 from events.clock import millis as millis
 from events.clock import stamp as stamp
 from events.errors import Internal
@@ -24,6 +24,7 @@ KINDS: dict[str, ModuleType] = {
     "template": template,
     "plugin": plugin,
     "module": module,
+    "decision": decision,
 }
 """What there can be facts about."""
 

@@ -11,7 +11,14 @@ import re
 import threading
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-PREFIXES = {"execution": "exec", "node": "node", "finding": "find", "schedule": "sched", "plan": "plan"}
+PREFIXES = {
+    "execution": "exec",
+    "node": "node",
+    "finding": "find",
+    "schedule": "sched",
+    "plan": "plan",
+    "decision": "dec",
+}
 TOKEN = re.compile(r"[a-z0-9_-]{1,64}")
 """What may stand in a subject; a full match is meant."""
 

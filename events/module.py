@@ -19,20 +19,6 @@ from events.spec import Priority
 if TYPE_CHECKING:
     from events.codec import Fact
 
-CATEGORIES = {
-    "core": 10,
-    "phase1": 5,
-    "phase2": 5,
-    "phase3": 8,
-    "phase4": 6,
-    "phase5": 4,
-    "advanced": 8,
-    "agi": 6,
-    "monitoring": 3,
-}
-"""How many workers a category may have, until it is scaled or the settings say something else."""
-TOTAL_MAX = 50
-"""How many workers there may be in all; that wins over the categories."""
 MOST = 1000
 
 Isolation = Literal["shared", "process"]

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from events.errors import Validation
-from events.module import MOST, TOTAL_MAX
+from events.look import TOTAL_MAX
+from events.module import MOST
 
 PREFIX = "HINDBRAIN_"
 OURS = {"HINDBRAIN_EXECUTION_ID", "HINDBRAIN_ATTEMPT", "HINDBRAIN_OUTPUT", "HINDBRAIN_CHECKPOINT"}

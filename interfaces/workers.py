@@ -14,10 +14,11 @@ from bus.bridge import Bridge
 from bus.doors import Doors
 from bus.feed import Feed
 from bus.log import Log
-from events import hosting, module, plugin, spec
+from events import hosting, plugin, spec
 from events.codec import Fact
 from events.errors import HindbrainError, Unavailable, Validation
 from events.job import Job
+from events.look import CATEGORIES
 from events.ports import Call
 from interfaces.hosts import HostProcess, alive
 from interfaces.settings import Settings
@@ -91,7 +92,7 @@ class Workers:
             sources,
             overrides,
             settings.workers_max,
-            {**module.CATEGORIES, **settings.categories},
+            {**CATEGORIES, **settings.categories},
             self._url,
             str(settings.data),
             spawn,

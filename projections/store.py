@@ -22,6 +22,7 @@ from events.ports import Chunk
 from projections import loose
 from projections.anew import anew
 from projections.attempts import ATTEMPTS
+from projections.decisions import DECISIONS
 from projections.executions import DEAD_LETTERS, EXECUTIONS
 from projections.findings import FINDINGS
 from projections.loose import Sample
@@ -45,6 +46,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     MODULES,
     WORKERS,
     PLUGINS,
+    DECISIONS,
 )
 KEPT = tuple(each for each in PROJECTIONS if each.kept)
 SELECTIONS: tuple[Selection, ...] = (DEAD_LETTERS,)

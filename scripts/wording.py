@@ -130,6 +130,7 @@ ABOUT = {
     "modules": "Named pools of workers, and what each is to be.",
     "workers": "The processes in which workers of modules run, those that are gone too.",
     "plugins": "Plugins, and what each said of itself when it was last loaded.",
+    "decisions": "One row per decision about a module, with all that it was decided on.",
     "execution_usage": "Samples of what running executions use, of the last seven days. "
     "**Not folded from the log**: lost with the file, and without a past.",
     "output_index": "How much output is stored. "

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from events import codec, execution, finding, limit, node, plan, schedule, template, view
+from events import codec, decision, execution, finding, limit, node, plan, schedule, template, view
 from events.errors import HindbrainError
 from events.execution import Began, End, Progress
 from events.job import Job
@@ -20,6 +20,7 @@ DECIDERS: dict[str, Decider[Any]] = {
     "execution": execution.EXECUTION,
     "node": node.NODE,
     "finding": finding.FINDING,
+    "decision": decision.DECISION,
     "plan": plan.PLAN,
     "schedule": schedule.SCHEDULE,
     "limit": limit.LIMIT,

@@ -11,7 +11,7 @@ from histories import Log, chained, commands
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from events import execution, finding, node
+from events import decision, execution, finding, node
 from projections import jsonable
 from projections.check import compare, verify
 from projections.queries import Queries
@@ -78,7 +78,7 @@ def test_live_and_rebuilt_and_evolved_rows_are_the_same_for_any_history(
 
 @LAW
 @given(data=st.data(), cuts=st.lists(st.integers(0, 100), max_size=3))
-def test_nodes_and_findings_follow_their_rules_too(data: st.DataObject, cuts: list[int]) -> None:
+def test_nodes_findings_and_decisions_follow_their_rules_too(data: st.DataObject, cuts: list[int]) -> None:
     log = Log()
     started = st.builds(
         node.Started,
@@ -96,8 +96,22 @@ def test_nodes_and_findings_follow_their_rules_too(data: st.DataObject, cuts: li
         finding.Open, type=st.text(max_size=4), about=st.text(max_size=4), text=st.text(max_size=4)
     )
     recording = st.one_of(started, stopped, again).map(lambda event: node.Record(event=event))
-    for command in data.draw(st.lists(recording | opening | st.just(finding.Close()), max_size=14)):
-        log.ask(*("node", "node_a") if isinstance(command, node.Record) else ("finding", "find_a"), command)
+    making = st.builds(
+        decision.Make,
+        type=st.sampled_from(["scale_up", "refused"]),
+        module=st.text(max_size=4),
+        context=st.text(max_size=9),
+        data=st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=3),
+    )
+    wishes = st.lists(recording | opening | st.just(finding.Close()) | making, max_size=14)
+    for command in data.draw(wishes):
+        match command:
+            case node.Record():
+                log.ask("node", "node_a", command)
+            case decision.Make():
+                log.ask("decision", f"dec_{command.module == 'a'}".lower(), command)
+            case _:
+                log.ask("finding", "find_a", command)
     with opened() as store:
         applied(store, log, cuts)
         assert [compare(store, projection) for projection in KEPT] == [None] * len(KEPT)
@@ -108,3 +122,6 @@ def test_nodes_and_findings_follow_their_rules_too(data: st.DataObject, cuts: li
         row = store.row("findings", "find_a")
         if row is not None:
             assert (row["closed_at"] is None) == log.states["finding", "find_a"].open
+        for entity in ("dec_true", "dec_false"):
+            row = store.row("decisions", entity)
+            assert (row is not None) == (("decision", entity) in log.states)

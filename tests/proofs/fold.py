@@ -45,6 +45,7 @@ def fold(log: list[Event]) -> Tables:
         "dead_letters": _parked(log, executions),
         "nodes": {entity: _node(entity, life) for entity, life in by_entity(log, "node").items()},
         "findings": {entity: _finding(entity, life) for entity, life in by_entity(log, "finding").items()},
+        "decisions": {entity: _decision(life[0]) for entity, life in by_entity(log, "decision").items()},
         "events": {event.seq: _event(event) for event in log},
         **foldmodules.fold(log),
     }
@@ -307,7 +308,7 @@ def _template(entity: str, life: list[Event]) -> Row:
     return row
 
 
-# ---- nodes and findings ----------------------------------------------------------------------------------
+# ---- nodes, findings, decisions ------------------------------------------------------------------------
 
 
 def _node(entity: str, life: list[Event]) -> Row:
@@ -339,6 +340,12 @@ def _finding(entity: str, life: list[Event]) -> Row:
         else:
             row["closed_at"] = moment(event.time)
     return row
+
+
+def _decision(event: Event) -> Row:
+    row: Row = {"id": event.entity, "seq": event.seq, "time": moment(event.time)}
+    row |= {name: event.data.get(name) for name in ("type", "module", "context")}
+    return row | {"data": event.data.get("data", {})}
 
 
 # ---- both ways -------------------------------------------------------------------------------------------
