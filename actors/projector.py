@@ -11,6 +11,7 @@ import msgspec
 
 from actors import admission
 from events import codec, service
+from events.asks import decision as decisions
 from events.asks import why as whys
 from events.errors import HindbrainError, Internal, Timeout, Validation
 from events.ports import Call
@@ -121,6 +122,10 @@ class Shelf(Protocol):
         """A page of executions."""
         ...
 
+    def decisions(self, query: decisions.List) -> decisions.Page:
+        """A page of decisions."""
+        ...
+
     def why(self, kind: str, entity: str) -> whys.Explained:
         """Why something stands where it stands."""
         ...
@@ -153,16 +158,18 @@ class Librarian:
             message.refuse(Internal(f"{message.kind}.{message.verb} failed: {error}"))
 
     def _answer(self, call: Call) -> Any:
+        if call.verb == "list" and call.kind == "decision":
+            made = admission.parse(_DECISIONS, call.body)
+            _page(made.limit, made.before)
+            self._reach(made.min_seq)
+            return self._shelf.decisions(made)
         if call.verb == "list":
             page = admission.parse(_LIST, call.body)
-            if not 1 <= page.limit <= 1000:
-                raise Validation("limit must be between 1 and 1000", field="limit")
+            _page(page.limit, page.before)
             if page.status is not None and page.status not in STATUSES:
                 raise Validation(
                     f"unknown status {page.status!r}: use one of {', '.join(STATUSES)}", field="status"
                 )
-            if page.before is not None and not 0 <= page.before < 2**63:
-                raise Validation("before must be a sequence: `next` of the page before", field="before")
             return self._shelf.list(page)
         if call.verb == "verify":
             return self._shelf.verify()
@@ -191,9 +198,18 @@ class Librarian:
             self._progress.wait(seq, WAIT_SECONDS)
 
 
+def _page(limit: int, before: int | None) -> None:
+    """Refuse a page that there cannot be."""
+    if not 1 <= limit <= 1000:
+        raise Validation("limit must be between 1 and 1000", field="limit")
+    if before is not None and not 0 <= before < 2**63:
+        raise Validation("before must be a sequence: `next` of the page before", field="before")
+
+
 STATUSES = tuple(status for status in get_args(Status) if status)
 _NOTHING = msgspec.json.Decoder(service.Nothing)
 _LIST = msgspec.json.Decoder(service.List)
+_DECISIONS = msgspec.json.Decoder(decisions.List)
 _SQL = msgspec.json.Decoder(service.Sql)
 _WHY = msgspec.json.Decoder(whys.Why)
 _STATUS = msgspec.json.Decoder(whys.Status)

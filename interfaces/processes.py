@@ -16,6 +16,7 @@ STOP_SECONDS = 5.0
 TABLES = {
     *(("query", verb) for verb in ("sql", "rebuild", "verify", "why", "status")),
     ("execution", "list"),
+    ("decision", "list"),
 }
 """Verbs that the projector's process answers; all others are the node's."""
 

@@ -31,6 +31,7 @@ from bus.reader import Reader
 from bus.services import Services
 from events import finding, ids, service, view
 from events import node as facts
+from events.asks import decision as decisions
 from events.asks.why import Background, Explained
 from events.errors import Damaged, HindbrainError, NotFound
 from events.finding import FINDING
@@ -49,6 +50,12 @@ GATHER, GATHER_MAX = 0.04, 0.5
 """Seconds for which records gather before they are folded."""
 WINDOW = 20_000
 """Records that may be on their way to the tables at once."""
+
+DECIDED = """
+SELECT seq, id, time, type, module, context, data FROM decisions
+WHERE (?1 IS NULL OR module = ?1) AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR seq < ?3)
+ORDER BY seq DESC LIMIT ?4
+"""
 
 
 class Keeper:
@@ -106,6 +113,12 @@ class Shelf:
         )
         now = milliseconds()
         return service.Page(executions=[view.listed(row, now) for row in rows], next=after)
+
+    def decisions(self, query: decisions.List) -> decisions.Page:
+        """A page of decisions."""
+        found = self._queries.rows(DECIDED, query.module, query.type, query.before, query.limit + 1)
+        rows = msgspec.convert(found[: query.limit], list[decisions.Decision])
+        return decisions.Page(decisions=rows, next=rows[-1].seq if len(found) > query.limit else None)
 
     def why(self, kind: str, entity: str) -> Explained:
         """Why something stands where it stands."""

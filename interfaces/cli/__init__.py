@@ -33,6 +33,7 @@ VERBS = {
     "limit": ("limit", "Limit how much runs at once."),
     "dead": ("dead", "What lost its worker three times, and was parked."),
     "undo": ("undo", "Take back a pause, a limit, an order or a template."),
+    "decisions": ("scaler", "What was decided about modules, and why."),
     "logs": ("output", "What an execution wrote, unchanged."),
     "progress": ("mark", "Say how far it is, from inside a command."),
     "events": ("look", "The facts of one execution."),
