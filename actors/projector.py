@@ -13,7 +13,9 @@ from actors import admission
 from events import codec, service
 from events.asks import decision as decisions
 from events.asks import why as whys
+from events.decision import Type
 from events.errors import HindbrainError, Internal, Timeout, Validation
+from events.params import near
 from events.ports import Call
 from events.standing import Status
 
@@ -161,6 +163,8 @@ class Librarian:
         if call.verb == "list" and call.kind == "decision":
             made = admission.parse(_DECISIONS, call.body)
             _page(made.limit, made.before)
+            if made.type is not None and made.type not in TYPES:
+                raise Validation(f"unknown type {made.type!r}, {near(made.type, TYPES)}", field="type")
             self._reach(made.min_seq)
             return self._shelf.decisions(made)
         if call.verb == "list":
@@ -207,6 +211,7 @@ def _page(limit: int, before: int | None) -> None:
 
 
 STATUSES = tuple(status for status in get_args(Status) if status)
+TYPES = get_args(Type)
 _NOTHING = msgspec.json.Decoder(service.Nothing)
 _LIST = msgspec.json.Decoder(service.List)
 _DECISIONS = msgspec.json.Decoder(decisions.List)

@@ -109,6 +109,7 @@ class Scaler(Role):
 
     def _decide(self, tick: int, snapshot: Snapshot) -> None:
         seen = scaling.exact(msgspec.structs.replace(snapshot, standing=self._standing or ()))
+        made, self._standing = scaling.judge(seen, self._policy)
         asks = [
             Ask(
                 DECISION,
@@ -117,9 +118,8 @@ class Scaler(Role):
                 by=self.by,
                 tag=each,
             )
-            for each in scaling.decide(seen, self._policy)
+            for each in made
         ]
-        self._standing = scaling.standing(seen, self._policy)
         self.decide(asks, Stored)
 
     def _stored(self, outcome: Outcome) -> None:

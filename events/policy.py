@@ -22,12 +22,12 @@ class Policy(Message, omit_defaults=False):
     """How many workers start at once when all are busy, and how many end at once."""
     low_percent: float = 30.0
     """With fewer of the workers of a category busy than this, there are too many."""
-    hysteresis_percent: float = 10.0
+    hysteresis_percent: float = 30.0
     """So far a utilisation has to come back before the same suggestion or refusal is news again."""
     auto_scale_down: bool | None = None
     """Whether workers are ended, or that is only suggested; unsaid: only `target` ends them."""
-    cooldown_seconds: float = 60.0
-    """For so long after a change of its workers none are ended."""
+    cooldown_seconds: float = 300.0
+    """For so long after a change of its workers none are ended; as long as Kubernetes waits by default."""
     restarts: int = 5
     """So many restarts of a module are allowed within the window."""
     restart_window_seconds: float = 300.0

@@ -39,19 +39,21 @@ class Seen(Message, omit_defaults=False):
 
 def decide(snapshot: Snapshot, policy: Policy) -> tuple[Decision, ...]:
     """Say what happens now; of a module at most one thing."""
-    return tuple(each for each in _all(snapshot, policy) if each.key not in snapshot.standing)
+    return judge(snapshot, policy)[0]
 
 
 def standing(snapshot: Snapshot, policy: Policy) -> tuple[str, ...]:
     """What is only said, now or before, and is so now; the next snapshot begins with it."""
-    return tuple(sorted({each.key for each in _all(snapshot, policy) if each.key}))
+    return judge(snapshot, policy)[1]
 
 
-def _all(snapshot: Snapshot, policy: Policy) -> list[Decision]:
+def judge(snapshot: Snapshot, policy: Policy) -> tuple[tuple[Decision, ...], tuple[str, ...]]:
+    """Both at once."""
     count = Headcount(snapshot, policy)
     count.heal()
     RULES[policy.kind](count)
-    return count.decisions
+    news = tuple(each for each in count.decisions if each.key not in snapshot.standing)
+    return news, tuple(sorted({each.key for each in count.decisions if each.key}))
 
 
 def exact(snapshot: Snapshot) -> Snapshot:

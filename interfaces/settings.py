@@ -85,6 +85,15 @@ class Duckdb(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether they can attach, read-only and on this machine; needs the extra `hindbrain[duckdb]`."""
 
 
+class Scaler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What changes the number of workers by itself."""
+
+    every_seconds: float = 10.0
+    """How often it looks at all modules and decides."""
+    policy: Path | None = None
+    """A file with its policy; without one it decides by the classic rules."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that can be set."""
 
@@ -96,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log: Log = Log()
     webhook: Webhook = Webhook()
     duckdb: Duckdb = Duckdb()
+    scaler: Scaler = Scaler()
     roles: tuple[str, ...] = ROLES
     """What this node does."""
     max_concurrent_executions: int
@@ -322,6 +332,7 @@ def _check(made: Settings) -> None:
         "ageing_seconds": (made.ageing_seconds, 0, 2**31),
         "lease_seconds": (made.lease_seconds, 1, 86_400),
         "workers_max": (made.workers_max, 1, MOST),
+        "scaler.every_seconds": (made.scaler.every_seconds, 0.1, 86_400),
         "inbox.window_seconds": (made.inbox.window_seconds, 0.1, 86_400),
     }
     for key, (value, low, high) in limits.items():

@@ -74,9 +74,11 @@ def events() -> str:
         for event in codec.events_of(kind):
             page += f"## {kind} {event.name()}\n\n{text(event)}\n\n{shape(event)}"
     page += "# Parts of events\n\n"
-    from events import execution
+    from events import execution, scaling
 
-    for part in (spec.Spec, execution.End, execution.Progress):
+    seen = (scaling.Seen, scaling.Decision, scaling.Policy)
+    looks = (scaling.Snapshot, scaling.ModuleLook, scaling.CategoryLook)
+    for part in (spec.Spec, execution.End, execution.Progress, *seen, *looks):
         page += f"## {part.__name__}\n\n{text(part)}\n\n{shape(part)}"
     return page
 

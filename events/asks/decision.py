@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from events.decision import Type
 from events.message import Message
 from events.spec import Strict
 from events.verb import Verb
@@ -12,7 +11,7 @@ class List(Strict):
     """Decisions, newest first."""
 
     module: str | None = None
-    type: Type | None = None
+    type: str | None = None
     limit: int = 50
     before: int | None = None
     """Only those before this sequence: `next` of the page before."""

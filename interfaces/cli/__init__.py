@@ -34,6 +34,7 @@ VERBS = {
     "dead": ("dead", "What lost its worker three times, and was parked."),
     "undo": ("undo", "Take back a pause, a limit, an order or a template."),
     "decisions": ("scaler", "What was decided about modules, and why."),
+    "scaler": ("scaler", "Try out how the scaler would decide."),
     "logs": ("output", "What an execution wrote, unchanged."),
     "progress": ("mark", "Say how far it is, from inside a command."),
     "events": ("look", "The facts of one execution."),

@@ -156,7 +156,7 @@ def test_what_is_only_said_is_not_done_and_is_said_once_whoever_scales(world: Wo
     assert play.tick() == []
     heir = Play(world, "node_b")
     assert [heir.tick(), heir.tick()] == [[], []]
-    world.see(workers=7, busy=4)
+    world.see(workers=7, busy=5)
     assert heir.tick() == []
     world.see(workers=7, busy=1)
     assert heir.tick() == ["scale_down_suggested"], "it was over in between"

@@ -53,7 +53,7 @@ def said(found: tuple[scaling.Decision, ...]) -> list[tuple[Any, ...]]:
     ]
 
 
-CLASSIC, SHRINKING = Policy(), Policy(auto_scale_down=True)
+CLASSIC, SHRINKING = Policy(), Policy(auto_scale_down=True, cooldown_seconds=60.0)
 TARGET = Policy(kind="target")
 
 
@@ -107,13 +107,15 @@ def test_in_a_category_workers_go_where_most_waits() -> None:
 
 
 def test_a_suggestion_and_a_refusal_are_said_once_until_they_are_clearly_over() -> None:
+    policy = Policy(hysteresis_percent=10.0)
+
     def follow(busy: list[int], workers: int, total: int) -> list[list[str]]:
         found: list[list[str]] = []
         before: tuple[str, ...] = ()
         for each in busy:
             seen = snapshot(look(workers=workers, busy=each), total=total, standing=before)
-            found.append([one.type for one in decide(seen, CLASSIC)])
-            before = standing(seen, CLASSIC)
+            found.append([one.type for one in decide(seen, policy)])
+            before = standing(seen, policy)
         return found
 
     low = [["scale_down_suggested"]]
