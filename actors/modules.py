@@ -16,10 +16,12 @@ from actors.clerk import Table
 from actors.home import Home, milliseconds
 from actors.monitor import Noticed
 from actors.pool import DEAF_SECONDS, READY_SECONDS, Host, Pool, Spawn
+from actors.survey import Survey
 from events import execution, hosting, module, plugin
 from events.codec import Fact
 from events.errors import HindbrainError, Limit, NotFound
 from events.execution import EXECUTION
+from events.look import Decision
 from events.module import MODULE
 from events.plugin import PLUGIN
 from events.ports import Ask, Call, Doors, Loaded, Log, Outcome
@@ -74,13 +76,6 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Queues:
-    """How much waits for each module."""
-
-    answer: Table | HindbrainError
-
-
-@dataclass(frozen=True, slots=True)
 class Asked:
     """Somebody wants something of a module or a plugin."""
 
@@ -123,9 +118,15 @@ class Modules:
         self._strangers: dict[str, float] = {}
         self._orphans = 0.0
         self._resting: float | None = None
-        self._total_max, self._categories = total_max, dict(categories)
+        self.survey = Survey(
+            doors,
+            total_max,
+            dict(categories),
+            lambda act: tell(Asked(lambda _: act(), NOBODY)),
+            notice,
+            self._replace,
+        )
         self._read = False
-        self._queued = 0.0
 
     def _pool(self, name: str, source: str) -> Pool:
         return Pool(name, source, overrides=self._overrides.get(name, {}))
@@ -146,8 +147,6 @@ class Modules:
                 self._learned(loaded)
             case Running():
                 self._running(message)
-            case Queues(answer):
-                self._counted(answer)
             case Asked(act, call):
                 try:
                     act(self)
@@ -178,6 +177,7 @@ class Modules:
         self._doubtful = [each for each in self._doubtful if each[0] > now]
         for _, host, reason in due:
             self._look_for(host, reason)
+        self.survey.tick(self.pools.values())
         if now - self._orphans > ORPHANS_SECONDS:
             self._orphans = now
             self._look_for(None, "its host went away")
@@ -197,6 +197,8 @@ class Modules:
                 log.warning("module %s cannot be read now: %s", each.entity, each.error)
                 self._read = False
             elif pool is not None:
+                for fact in each.facts:
+                    pool.note(fact)
                 self._know(pool, each.snapshot.state)
 
     def _told(self, facts: Sequence[Fact] | None) -> None:
@@ -208,6 +210,7 @@ class Modules:
             if pool is None:
                 continue
             if fact.kind == "module":
+                pool.note(fact)
                 if fact.seq > pool.state.seq:
                     self._know(pool, module.evolve(pool.state, fact))
             elif isinstance(fact.event, plugin.Unregistered):
@@ -246,10 +249,11 @@ class Modules:
     def check_total(self, name: str, workers: int) -> None:
         """Refuse more workers than there may be in all."""
         others = sum(pool.state.workers for pool in self.pools.values() if pool.name != name)
-        if workers > self.pools[name].state.workers and others + workers > self._total_max:
+        most = self.survey.total_max
+        if workers > self.pools[name].state.workers and others + workers > most:
             raise Limit(
-                f"{workers} workers of {name} and {others} of others are more than {self._total_max}: "
-                "raise max_workers, or have fewer elsewhere"
+                f"{workers} workers of {name} and {others} of others are more than {most}: "
+                "raise workers_max, or have fewer elsewhere"
             )
 
     def load(
@@ -347,6 +351,7 @@ class Modules:
         if host.state == "starting" and pool.refusal:
             return
         expected = host.expected and code == 0
+        self._notice(Noticed("stuck", host.name, "it is gone", {}, over=True))
         ended = module.WorkerEnded(host=host.name, node=self.home.node, reason=reason, expected=expected)
         ask = self._ask(pool.name, module.Note(event=ended))
 
@@ -365,6 +370,11 @@ class Modules:
                 self.command(
                     pool.name, module.Break(reason=f"its hosts fell too often, the last one: {reason}")
                 )
+
+    def _replace(self, name: str) -> None:
+        """Have hosts that hear nothing replaced by new ones."""
+        if pool := self.pools.get(name):
+            pool.loads += 1
 
     def _stuck(self, pool: Pool, host: Host, reason: str) -> None:
         self._notice(
@@ -427,7 +437,7 @@ class Modules:
                     types = ", ".join(each.type for each in known.handlers)
                     log.info("plugin %s %s is registered: %s", pool.name, known.version, types)
             self.tell(Stored(outcomes))
-            self.tell(Asked(lambda modules: modules.loaded(pool.name), _NOBODY))
+            self.tell(Asked(lambda modules: modules.loaded(pool.name), NOBODY))
 
         self._log.handle(asks, done)
 
@@ -505,11 +515,14 @@ class Modules:
         if asks:
             self._log.handle(asks, _lost)
 
-    def _counted(self, answer: Table | HindbrainError) -> None:
-        if isinstance(answer, Table):
-            queues = {str(name): int(count) for name, count in answer.rows}
-            for pool in self.pools.values():
-                pool.queue = queues.get(pool.name, 0)
+    def carry_out(self, decision: Decision) -> None:
+        """Do what the scaler decided."""
+        self.survey.maxima[decision.category] = decision.max_after
+        by = f"scaler:{self.home.node}"
+        if decision.type in ("scale_up", "scale_down"):
+            self.command(decision.module, module.Scale(workers=decision.after, reason=decision.reason), by)
+        elif decision.type in ("self_heal", "restart"):
+            self.command(decision.module, module.Restart(reason=decision.reason), by)
 
     # ---- going down ------------------------------------------------------------------------------------
 
@@ -557,4 +570,4 @@ def _ignore(_: object) -> None:
     return
 
 
-_NOBODY = Call("module", "loaded", b"", _ignore, _ignore)
+NOBODY = Call("module", "loaded", b"", _ignore, _ignore)

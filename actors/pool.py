@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from events import hosting, module
+from events.codec import Fact, millis
 from events.plugin import Manifest
 
 LARGEST = 16
@@ -89,6 +90,10 @@ class Pool:
     activity_ms: int | None = None
     since: float = 0.0
     queue: int | None = None
+    scaled_ms: int = 0
+    """When it was scaled last, in milliseconds since 1970."""
+    restarted_ms: deque[int] = field(default_factory=lambda: deque[int](maxlen=20))
+    """When it was restarted."""
     refusal: str = ""
     """Why its plugin cannot be loaded."""
 
@@ -115,6 +120,20 @@ class Pool:
     def active(self) -> int:
         """How many workers have a job in hand."""
         return sum(host.busy for host in self.hosts.values())
+
+    @property
+    def stuck(self) -> int:
+        """How many workers have a job in hand and were silent for too long."""
+        limit = self.profile.max_silence_seconds
+        beats = [each for host in self.hosts.values() if host.beat for each in host.beat.workers]
+        return sum(each.job is not None and each.silent_seconds > limit for each in beats)
+
+    def note(self, fact: Fact) -> None:
+        """Remember when it was changed."""
+        if isinstance(fact.event, module.Scaled):
+            self.scaled_ms = millis(fact.time)
+        elif isinstance(fact.event, module.Restarted):
+            self.restarted_ms.append(millis(fact.time))
 
     def target(self, free: bool) -> int:
         """How many workers there should be; `free`: what it depends on runs."""

@@ -52,7 +52,7 @@ class Appointed(Event):
     """The node plays a role now that only one plays at a time."""
 
     role: str
-    """`timer`, `planner` or `limiter`."""
+    """`timer`, `planner`, `limiter` or `scaler`."""
     boot: str
 
 

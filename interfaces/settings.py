@@ -24,7 +24,7 @@ from events.module import MOST
 PREFIX = "HINDBRAIN_"
 OURS = {"HINDBRAIN_EXECUTION_ID", "HINDBRAIN_ATTEMPT", "HINDBRAIN_OUTPUT", "HINDBRAIN_CHECKPOINT"}
 """What a node tells its commands in their environment; no settings."""
-SINGLE = ("timer", "planner", "limiter")
+SINGLE = ("timer", "planner", "limiter", "scaler")
 """Roles that only one node plays at a time; another takes over when it is gone."""
 ROLES = ("nats", "gateway", "executor", "worker", "projector", "monitor", *SINGLE, "web")
 MASK = "***"

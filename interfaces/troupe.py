@@ -26,6 +26,7 @@ from actors.modules import KILL_SECONDS, REST_SECONDS
 from actors.monitor import Monitor
 from actors.planner import Planner
 from actors.role import Role, Told
+from actors.scaler import Scaler
 from actors.supervisor import Child, DeadLetter, Exhausted, Restarted, Supervisor
 from actors.tail import Reconnected
 from actors.tailer import Tailer
@@ -63,7 +64,7 @@ TOLD = (
 """Events of executions that somebody in this process waits for."""
 LED = ("plan", "schedule", "template")
 """Kinds of which the single roles are told everything."""
-SINGLE: dict[str, type[Role]] = {"timer": Timer, "planner": Planner, "limiter": Limiter}
+SINGLE: dict[str, type[Role]] = {"timer": Timer, "planner": Planner, "limiter": Limiter, "scaler": Scaler}
 READY_SECONDS = 15.0
 RECORD_SECONDS = 20.0
 ACTORS_SECONDS = 2.0
@@ -326,6 +327,8 @@ class Troupe:
             more = {"slots": settings.max_concurrent_executions, "ageing_seconds": settings.ageing_seconds}
         if name == "planner":
             more = {"outlet": self._outlet}
+        if name == "scaler":
+            more = self.workers.scaling()
         play: Any = SINGLE[name]
         role: Role = play(self._stage.home, tenure, self.log, self._doors, self._to(name), **more)
         self._leading[name] = role

@@ -7,7 +7,7 @@ from actors import clerk, manifest, pools
 from actors.clerk import Table
 from actors.gateway import Gateway, Turn
 from actors.home import Home
-from actors.modules import Asked, Modules, Said, Told
+from actors.modules import NOBODY, Asked, Modules, Said, Told
 from actors.monitor import Noticed
 from actors.pools import Pools
 from bus.bridge import Bridge
@@ -18,8 +18,10 @@ from events import hosting, plugin, spec
 from events.codec import Fact
 from events.errors import HindbrainError, Unavailable, Validation
 from events.job import Job
-from events.look import CATEGORIES
+from events.look import CATEGORIES, Decision, Snapshot
+from events.policy import Policy
 from events.ports import Call
+from interfaces import policyfile
 from interfaces.hosts import HostProcess, alive
 from interfaces.settings import Settings
 
@@ -100,6 +102,23 @@ class Workers:
             self._tell,
             self._notice,
         )
+
+    def scaling(self) -> dict[str, Any]:
+        """What the scaler is given: how to look at all modules, and how to have done what it decided."""
+        chosen = self._settings.scaler.policy
+
+        def look(done: Callable[[Snapshot], None]) -> None:
+            self._tell(Asked(lambda modules: done(modules.survey.snapshot(modules.pools.values())), NOBODY))
+
+        def act(decision: Decision) -> None:
+            self._tell(Asked(lambda modules: modules.carry_out(decision), NOBODY))
+
+        return {
+            "look": look,
+            "act": act,
+            "policy": policyfile.read(chosen) if chosen is not None else Policy(),
+            "every_seconds": self._settings.scaler.every_seconds,
+        }
 
     def desk(self, gateway: Callable[[], Gateway | None], turn: Callable[[Any], None]) -> Pools:
         """Make the desk; `gateway` gives the one that submits, whoever plays it now."""
