@@ -8,51 +8,17 @@ fails: what is measured is the policy.
 import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
 from events import scaling
-from events.look import URGENCY, Decision, ModuleLook, Snapshot
+from events.crew import WINDOW_MS, Arrival, Crew, Ran, Waits, waits
+from events.look import Decision, Snapshot
 from events.message import Message
 from events.policy import Policy
 
-WINDOW_MS = 300_000
-"""Over so much of the past arrivals are counted."""
-SAMPLES = 100
-"""Over so many of the last ones the duration is a mean."""
 PATIENCE = 360
 """After so many ticks without any change what still waits will wait for ever."""
-
-
-class Arrival(NamedTuple):
-    """A piece of work: when it came, in milliseconds since 1970, and how long it took."""
-
-    at_ms: int
-    module: str
-    duration_ms: int
-    priority: str = "medium"
-
-
-class Waits(Message, omit_defaults=False):
-    """How long work waited, in milliseconds: of all of it, half waited no longer than `p50_ms`."""
-
-    count: int = 0
-    p50_ms: int = 0
-    p95_ms: int = 0
-    max_ms: int = 0
-
-
-class Ran(Message, omit_defaults=False):
-    """How a module did."""
-
-    module: str
-    waits: Waits
-    peak_workers: int
-    worker_seconds: float
-    """How long all of its workers were there, together."""
-    unserved: int
-    """How many waited for ever."""
 
 
 class Decided(Message, omit_defaults=False):
@@ -72,87 +38,9 @@ class Outcome(Message, omit_defaults=False):
     decisions: tuple[Decided, ...]
 
 
-def waits(found: Iterable[int]) -> Waits:
-    """Sum up waits; a percentile is the wait of one of them (nearest rank)."""
-    row = sorted(found)
-    if not row:
-        return Waits()
-    half, most = (row[-(-len(row) * part // 100) - 1] for part in (50, 95))
-    return Waits(count=len(row), p50_ms=half, p95_ms=most, max_ms=row[-1])
-
-
 def simulate(arrivals: Sequence[Arrival], start: Snapshot, policy: Policy, every_ms: int = 10_000) -> Outcome:
     """Run it again from the modules of `start`; whatever comes for others is passed over."""
     return _World(start, policy, every_ms).run(arrivals)
-
-
-class _Pool:
-    """A module and its workers."""
-
-    def __init__(self, look: ModuleLook, now: int) -> None:
-        self.look, self.workers, self.busy, self.scaled_at = look, look.workers, 0, 0
-        self._queues: tuple[deque[Arrival], ...] = tuple(deque[Arrival]() for _ in URGENCY)
-        """What waits, by its urgency, in the order in which it came."""
-        self.waited: list[int] = []
-        self._came, self._took = deque[int](), deque[int](maxlen=SAMPLES)
-        self.peak, self._spent, self._since = look.workers, 0, now
-
-    @property
-    def present(self) -> int:
-        """How many workers there are; one that is to end stays until its work is done."""
-        return max(self.workers, self.busy)
-
-    def spend(self, now: int) -> None:
-        """Count how long the workers were there; called before their number changes."""
-        self._spent += self.present * (now - self._since)
-        self._since = now
-
-    @property
-    def queued(self) -> int:
-        return sum(map(len, self._queues))
-
-    def came(self, arrival: Arrival) -> None:
-        self._came.append(arrival.at_ms)
-        self._queues[URGENCY.get(arrival.priority, 3) - 1].append(arrival)
-
-    def take(self) -> Arrival | None:
-        """The most urgent of what waits, if a worker is free for it."""
-        if self.busy >= self.workers:
-            return None
-        return next((queue.popleft() for queue in self._queues if queue), None)
-
-    def took(self, duration: int) -> None:
-        self._took.append(duration)
-
-    def seen(self, now: int) -> ModuleLook:
-        while self._came and self._came[0] <= now - WINDOW_MS:
-            self._came.popleft()
-        oldest = min((queue[0].at_ms for queue in self._queues if queue), default=now)
-        return msgspec.structs.replace(
-            self.look,
-            state="running",
-            workers=self.workers,
-            busy=min(self.busy, self.workers),
-            stuck=0,
-            queued=self.queued,
-            oldest_queued_seconds=(now - oldest) / 1000,
-            completed=len(self.waited) - self.busy,
-            failed=0,
-            errors=(),
-            arrivals_per_second=len(self._came) / (WINDOW_MS / 1000),
-            service_seconds=sum(self._took) / len(self._took) / 1000 if self._took else 0.0,
-            last_scaled_at=self.scaled_at,
-            restarted_at=(),
-        )
-
-    def ran(self) -> Ran:
-        return Ran(
-            module=self.look.name,
-            waits=waits(self.waited),
-            peak_workers=self.peak,
-            worker_seconds=self._spent / 1000,
-            unserved=self.queued,
-        )
 
 
 class _World:
@@ -160,16 +48,18 @@ class _World:
         self._start, self._policy, self._every = scaling.exact(start), policy, every_ms
         self._categories = {each.name: each for each in self._start.categories}
         self._standing: tuple[str, ...] = ()
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str, Crew] = {}
         self._ends: list[tuple[int, int, str, int]] = []
         """What runs: when it ends, in which order it began, where, and how long it takes."""
         self._decisions: list[Decided] = []
-        self._begun, self._peak, self._quiet = 0, self._start.workers, 0
+        self._begun, self._peak = 0, self._start.workers
+        self._quiet, self._still = 0, 0
+        """For how many ticks nothing was scaled, and for how many nothing was there."""
 
     def run(self, arrivals: Sequence[Arrival]) -> Outcome:
         coming = deque(sorted(arrivals))
         now = coming[0].at_ms if coming else 0
-        self._pools = {each.name: _Pool(each, now) for each in self._start.modules}
+        self._pools = {each.name: Crew(each, now) for each in self._start.modules}
         tick = (now // self._every + 1) * self._every
         while coming or self._ends or (self._waiting and self._quiet < PATIENCE):
             moments = [coming[0].at_ms] if coming else []
@@ -249,8 +139,8 @@ class _World:
 
     def _after(self, tick: int, coming: int | None) -> int:
         """The tick after this one; where nothing is there and nothing can change, the next that matters."""
-        idle = not self._ends and not self._waiting
+        self._still = self._still + 1 if not self._ends and not self._waiting else 0
         calm = max(WINDOW_MS, self._policy.cooldown_seconds * 1000)
-        if idle and coming is not None and self._quiet * self._every > calm:
+        if coming is not None and min(self._still, self._quiet) * self._every > calm:
             return max(tick + self._every, (coming // self._every) * self._every)
         return tick + self._every

@@ -8,12 +8,13 @@ import msgspec
 from events import backtest, simulation
 from events.backtest import Difference, Recorded
 from events.clock import millis, stamp
+from events.crew import Arrival, Ran, Waits, waits
 from events.errors import NotFound
 from events.look import TOTAL_MAX, CategoryLook, ModuleLook, Snapshot
 from events.message import Message
 from events.policy import Policy
 from events.scaling import Seen
-from events.simulation import Arrival, Decided, Ran, Waits
+from events.simulation import Decided
 
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
@@ -101,7 +102,7 @@ def report(record: Record, policy: Policy, every_seconds: float, module: str | N
     times = [row[2] for row in work] + [each.seen.snapshot.time_ms for each in told]
     arrivals = [Arrival(queued, name, over - begun, level) for name, level, queued, begun, over in work]
     outcome = simulation.simulate(arrivals, start, policy, max(1, round(every_seconds * 1000)))
-    rows = {name: simulation.waits(row[3] - row[2] for row in work if row[0] == name) for name in names}
+    rows = {name: waits(row[3] - row[2] for row in work if row[0] == name) for name in names}
     return Report(
         first=stamp(min(times)),
         last=stamp(max(times)),
@@ -111,7 +112,7 @@ def report(record: Record, policy: Policy, every_seconds: float, module: str | N
             for each in outcome.modules
             if module in (None, each.module)
         ],
-        recorded=simulation.waits(row[3] - row[2] for row in work),
+        recorded=waits(row[3] - row[2] for row in work),
         simulated=outcome.waits,
         peak_workers=outcome.peak_workers,
         worker_seconds=outcome.worker_seconds,

@@ -9,8 +9,8 @@ from interfaces.cli import show
 from interfaces.cli.options import asked, connected, json_option, moment, place, seconds
 
 if TYPE_CHECKING:
+    from events.crew import Waits
     from events.look import Decision
-    from events.simulation import Waits
     from interfaces.api import ExecutionEngine
     from interfaces.backtest import Record, Report
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from events import scaling
 from events.backtest import Recorded, differences
+from events.crew import Arrival, Waits, waits
 from events.look import TOTAL_MAX, CategoryLook, ModuleLook, Snapshot
 from events.policy import Policy
 from events.queueing import waits as expected
 from events.scaling import Seen
-from events.simulation import Arrival, Outcome, Waits, simulate, waits
+from events.simulation import Outcome, simulate
 
 NOW = 1_767_225_600_000
 
@@ -91,6 +92,16 @@ def test_long_silence_costs_nothing_and_changes_nothing() -> None:
         (190, "scale_down", 3, 1),
     ]
     assert outcome.waits.max_ms == 0
+
+
+def test_a_silence_is_passed_over_only_when_nothing_can_change_in_it() -> None:
+    """Workers of the target end minutes after the last work came, when nothing is there any more."""
+    policy = Policy(kind="target", cooldown_seconds=0.0)
+    busy = came(*[each / 4 for each in range(400)], lasts=2)
+    outcome = simulate([*busy, *came(86_400)], start(crew(9)), policy)
+    ended = [each.time_ms for each in outcome.decisions if each.decision.type == "scale_down"]
+    assert outcome.decisions[-1].decision.after == 1
+    assert NOW + 300_000 < max(ended) < NOW + 500_000
 
 
 def test_the_mean_wait_is_that_of_erlang() -> None:
