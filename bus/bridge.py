@@ -21,13 +21,14 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.js import JetStreamContext
 
+from bus import frames, hearing
+from bus.frames import Frame
+from bus.hearing import Hearing, Listener
 from bus.loop import Loop
 from bus.tasks import end
 from events.errors import Internal, NotFound, Timeout, TooLarge, Trouble, Unavailable, Validation
 
 log = logging.getLogger(__name__)
-
-Listener = Callable[[Msg], Awaitable[None]]
 
 HEARTBEAT_SECONDS = 3.0
 CONNECT_SECONDS = 2.0
@@ -52,7 +53,9 @@ class Subscription:
 class _Typed(Protocol):
     """What we use of nats-py's client, where its own types are half unknown."""
 
-    async def subscribe(self, subject: str, queue: str = "", cb: Listener | None = None) -> Feed: ...
+    async def subscribe(
+        self, subject: str, queue: str = "", cb: Callable[[Msg], Awaitable[None]] | None = None
+    ) -> Feed: ...
 
     def jetstream(self, *, timeout: float) -> JetStreamContext: ...
 
@@ -82,6 +85,7 @@ class Bridge(Loop):
         self._replies = f"{inbox}.{secrets.token_hex(8)}"
         self._serial = 0
         self._client: Client | None = None
+        self._hearing: Hearing | None = None
         self._js: JetStreamContext | None = None
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._subscriptions: list[Subscription] = []
@@ -128,6 +132,11 @@ class Bridge(Loop):
         """
         client = self.connection
         self.check(payload, headers)
+        if frames.plain(client):
+            if not frames.write(client, [Frame(subject, reply, frames.lines(headers), payload)]):
+                raise Unavailable(f"the connection to NATS is down: {self._reason}")
+            await frames.drain(client)
+            return
         try:
             await client.publish(subject, payload, reply, dict(headers) if headers else None)
         except MaxPayloadError as error:
@@ -191,7 +200,10 @@ class Bridge(Loop):
         return answer
 
     async def subscribe(self, subject: str, listener: Listener, queue: str = "") -> Subscription:
-        """Listen, with this client and with every one after it; a listener that raises is logged."""
+        """Listen, with this client and with every one after it.
+
+        The listener is called in the loop and must be quick; one that raises is logged.
+        """
         subscription = Subscription(subject, queue, listener)
         self._subscriptions.append(subscription)
         if self._client is not None and self._up.is_set():
@@ -205,6 +217,8 @@ class Bridge(Loop):
             self._subscriptions.remove(subscription)
         feed, subscription.feed = subscription.feed, None
         if feed is not None:
+            if self._hearing is not None:
+                self._hearing.forget(feed)
             with contextlib.suppress(NatsError):  # the client of that feed is gone, and the feed with it
                 await feed.unsubscribe()
 
@@ -271,6 +285,7 @@ class Bridge(Loop):
             if self._client is client:
                 self.doubt(str(client.last_error or "closed by the server"))
 
+        self._hearing = hearing.attach(client)
         await client.connect(
             self._url,
             name=self._title,
@@ -289,7 +304,7 @@ class Bridge(Loop):
         )
         self._client = client
         self._js = cast(_Typed, client).jetstream(timeout=5)
-        await cast(_Typed, client).subscribe(f"{self._replies}.*", cb=self._answer)
+        await self._feed(client, Subscription(f"{self._replies}.*", "", self._answer))
         for subscription in list(self._subscriptions):
             await self._feed(client, subscription)
         self._up.set()
@@ -325,12 +340,17 @@ class Bridge(Loop):
         return 0 if self._client is None else self._client.stats["in_msgs"]
 
     async def _feed(self, client: Client, subscription: Subscription) -> None:
+        async def hear(message: Msg) -> None:
+            subscription.listener(message)
+
         subscription.refused = None
         subscription.feed = await cast(_Typed, client).subscribe(
-            subscription.subject, queue=subscription.queue, cb=subscription.listener
+            subscription.subject, queue=subscription.queue, cb=hear
         )
+        if self._hearing is not None:
+            self._hearing.hear(subscription.feed, subscription.listener)
 
-    async def _answer(self, message: Msg) -> None:
+    def _answer(self, message: Msg) -> None:
         waiting = self._waiting.get(message.subject)
         if waiting is not None and not waiting[1].done():
             waiting[1].set_result(message)

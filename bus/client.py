@@ -107,7 +107,7 @@ class Watch(Generic[T]):
             await self.aclose()
         return value
 
-    async def _hear(self, message: Msg) -> None:
+    def _hear(self, message: Msg) -> None:
         try:
             value = self._read(message)
         except (HindbrainError, msgspec.MsgspecError) as error:

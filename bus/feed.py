@@ -105,7 +105,7 @@ class Feed:
         while self._subscriptions:
             await self._bridge.unsubscribe(self._subscriptions.pop())
 
-    async def _hear(self, message: Msg) -> None:
+    def _hear(self, message: Msg) -> None:
         try:
             heard = told(message)
         except HindbrainError as error:  # the projector meets it in the log, and stops there; here it is told

@@ -10,14 +10,16 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from bus.bridge import Bridge
 from events.errors import Unavailable
+
+if TYPE_CHECKING:  # it writes with what is here
+    from bus.bridge import Bridge
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ async def publish(client: Client, frames: Sequence[Frame]) -> None:
 class Wire:
     """Requests by the hundred on the connection of a bridge.  All of it lives in the bridge's loop."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: "Bridge") -> None:
         self._bridge = bridge
         self._inbox = f"{bridge.prefix}.{secrets.token_hex(8)}"
         self._hearers: dict[str, Hear] = {}
@@ -174,7 +176,7 @@ class Wire:
             if not isinstance(error, (NatsError, OSError)):
                 raise error
 
-    async def _hear(self, message: Msg) -> None:
+    def _hear(self, message: Msg) -> None:
         hear = self._hearers.get(message.subject)
         if hear is not None:
             hear(message)

@@ -43,7 +43,7 @@ class Peers:
         """
         lots = Lots(self._bridge, listener)
 
-        async def hear(message: Msg) -> None:
+        def hear(message: Msg) -> None:
             reply = Reply(self._answers, message.reply, BODY_MAX * 7, _nobody)
             verb = message.subject.rpartition(".")[2]
             trace = (message.headers or {}).get("traceparent", "")

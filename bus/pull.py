@@ -163,7 +163,7 @@ class Pull:
 
     # Hearing
 
-    async def _hear(self, message: Msg) -> None:
+    def _hear(self, message: Msg) -> None:
         self._heard = self._bridge.loop.time()
         headers = message.headers
         if headers is not None and "Status" in headers and message.subject.startswith(self._inbox):

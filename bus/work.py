@@ -199,7 +199,7 @@ class Work:
         )
         asyncio.ensure_future(sending).add_done_callback(_sent)
 
-    async def _hear(self, message: Msg) -> None:
+    def _hear(self, message: Msg) -> None:
         status = (message.headers or {}).get("Status")
         if status is not None and message.subject.startswith(self._inbox):
             self._status(message.subject, status, (message.headers or {}).get("Description", ""))

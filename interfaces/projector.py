@@ -305,7 +305,7 @@ def run(bridge: Bridge, store: Store, node: str) -> None:
         except Damaged as reason:
             damaged(reason)
 
-    async def sampled(message: Msg) -> None:
+    def sampled(message: Msg) -> None:
         projector.tell(Samples([msgspec.json.decode(message.data)]))
 
     async def listen() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
+from bus.answers import Answers
 from bus.bridge import Bridge
 from bus.client import Client
 from bus.server import MAX_PAYLOAD, Server
@@ -31,8 +32,10 @@ async def renewed(bridge: Bridge, epoch: int) -> None:
 
 
 async def echo(bridge: Bridge, subject: str) -> None:
-    async def answer(message: Msg) -> None:
-        await message.respond(message.data)
+    answers = Answers(bridge)
+
+    def answer(message: Msg) -> None:
+        answers.send(message.reply, message.data)
 
     await bridge.subscribe(subject, answer)
 
@@ -129,7 +132,7 @@ def test_it_survives_a_killed_server_and_what_waited_fails_at_once(own: Server) 
         bridge.on_reconnect.append(lambda: told.append(bridge.epoch))
         bridge.call(echo(bridge, "test.echo"), WITHIN)
 
-        async def silent(message: Msg) -> None:
+        def silent(message: Msg) -> None:
             asked.set()
 
         asked = threading.Event()
@@ -196,7 +199,7 @@ def test_what_is_forbidden_fails_at_once_and_by_name(server: Server) -> None:
             bridge.call(bridge.request("brain.evt.execution.exec_1.1.started", within=30), 40)
         assert time.monotonic() - began < 5
 
-        async def nothing(message: Msg) -> None: ...
+        def nothing(message: Msg) -> None: ...
 
         async def listen() -> str | None:
             subscription = await bridge.subscribe("brain.evt.>", nothing)
@@ -213,7 +216,7 @@ def test_a_request_says_why_there_is_no_reply(bridge: Bridge) -> None:
     with pytest.raises(Unavailable, match="nobody serves"):
         bridge.call(bridge.request("test.nobody"), WITHIN)
 
-    async def silent(message: Msg) -> None: ...
+    def silent(message: Msg) -> None: ...
 
     bridge.call(bridge.subscribe("test.mute", silent), WITHIN)
     with pytest.raises(Timeout, match="no answer"):
@@ -225,10 +228,12 @@ def test_a_request_says_why_there_is_no_reply(bridge: Bridge) -> None:
 def test_a_listener_that_fails_is_reported_and_hears_on(
     bridge: Bridge, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def moody(message: Msg) -> None:
+    answers = Answers(bridge)
+
+    def moody(message: Msg) -> None:
         if message.data == b"bad":
             raise LookupError("a bad day")
-        await message.respond(b"fine")
+        answers.send(message.reply, b"fine")
 
     bridge.call(bridge.subscribe("test.moody", moody), WITHIN)
     bridge.call(bridge.publish("test.moody", b"bad"), WITHIN)

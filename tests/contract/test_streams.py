@@ -26,7 +26,7 @@ def test_the_log_says_again_what_it_stored_with_its_sequence_and_nothing_it_refu
         heard: list[tuple[str, dict[str, str]]] = []
         done = asyncio.Event()
 
-        async def hear(message: Any) -> None:
+        def hear(message: Any) -> None:
             heard.append((message.subject, message.headers))
             if len(heard) == 2:
                 done.set()
@@ -60,7 +60,7 @@ def test_an_atomic_batch_is_told_too_and_a_deleted_message_is_impossible(bridge:
     async def batch() -> tuple[dict[str, Any], list[str]]:
         heard: asyncio.Queue[str] = asyncio.Queue()
 
-        async def hear(message: Any) -> None:
+        def hear(message: Any) -> None:
             heard.put_nowait(message.subject)
 
         subscription = await bridge.subscribe("brain.fact.node.batch.>", hear)

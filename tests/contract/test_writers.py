@@ -104,7 +104,7 @@ def test_what_was_stored_is_told_as_brain_fact(bridge: Bridge) -> None:
     told: list[str] = []
     arrived = threading.Event()
 
-    async def hear(message: Any) -> None:
+    def hear(message: Any) -> None:
         told.append(message.subject)
         if len(told) == 20:
             arrived.set()
