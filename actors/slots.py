@@ -30,6 +30,8 @@ class Slots:
         """Nothing is taken before that, because it is not known how many there are."""
         self._spare = [deque[tuple[float, Delivery]]() for _ in PRIORITIES]
         self._wanted: tuple[int, ...] = ()
+        self._seen: int | None = None
+        """The number of the last delivery; None when it is better to count anew."""
         self._busy = self._pending = 0
         self._brisk = 0.0
         """How many seconds a command has its place, on a moving average."""
@@ -63,6 +65,7 @@ class Slots:
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Work is offered."""
         for delivery in deliveries:
+            self._seen = delivery.number
             if self._open:
                 self._spare[_rank(delivery)].append((time.monotonic(), delivery))
             else:
@@ -78,14 +81,17 @@ class Slots:
             while level and self._spares > ahead:
                 level.pop()[1].nak(0.0)
         room = max(0, self.free - self._pending) + ahead - self._spares if self._open else 0
+        if self._spares and 0 < room < ahead // 2:
+            return  # a few more are not worth asking for while there is something to go on with
         less = [sum(map(len, self._spare[rank + 1 :])) for rank in range(len(PRIORITIES))]
         wanted = (room, *less)
         if any(wanted) or any(self._wanted):
             self._wanted = wanted
-            self._work.want(room, less)
+            self._work.want(room, less, self._seen)
 
     def tick(self) -> None:
-        """Give back what had to wait for too long."""
+        """Give back what had to wait for too long, and ask as if nothing were under way: it may be lost."""
+        self._seen = None
         moment = time.monotonic()
         for level in self._spare:
             while level and moment - level[0][0] > SPARE_SECONDS:

@@ -33,9 +33,11 @@ class Answers:
         self._busy = False
         self._task: asyncio.Task[None] | None = None
 
-    def send(self, subject: str, payload: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+    def send(
+        self, subject: str, payload: bytes = b"", headers: Mapping[str, str] | None = None, reply: str = ""
+    ) -> None:
         """Send it soon, from any thread; while there is no connection it waits for the next one."""
-        frame = Frame(subject, "", lines(headers), payload)
+        frame = Frame(subject, reply, lines(headers), payload)
         with self._lock:
             self._waiting.append(frame)
             if self._busy:

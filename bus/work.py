@@ -70,8 +70,9 @@ class _Level:
 class _Sweep:
     """One pull that does not wait."""
 
-    def __init__(self, level: _Level, inbox: str, batch: int) -> None:
-        self.level, self.inbox, self.open = level, inbox, batch
+    def __init__(self, level: _Level, inbox: str, batch: int, late: float) -> None:
+        self.level, self.inbox, self.open, self.late = level, inbox, batch, late
+        """From when on its answer is lost, by the clock of the loop."""
 
 
 class Work:
@@ -107,7 +108,9 @@ class Work:
         self._more = [0] * len(PRIORITIES)
         """How many of each priority could be taken beyond that, in place of less urgent ones."""
         self._sweep: _Sweep | None = None
-        self._lost: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._offered = 0
+        """The number of the last delivery."""
         self._lot: list[Delivery] = []
         self._mending: asyncio.Task[None] | None = None
         self._floors: asyncio.Task[None] | None = None
@@ -121,14 +124,14 @@ class Work:
         """Take nothing more; what was offered and not answered is offered to others after 5 s."""
         self._bridge.call(self._end(), START_SECONDS)
 
-    def want(self, free: int, more: Sequence[int] = ()) -> None:
+    def want(self, free: int, more: Sequence[int] = (), seen: int | None = None) -> None:
         """Say how many executions could be taken now, in total.
 
         `more` says how many further ones of each priority, most urgent first, could take the place of what
-        was offered before.  An offer that crosses with this call may be one too many: give it back with
-        `nak(0)`.
+        was offered before.  `seen` is the number of the last delivery that this takes into account; without
+        it an offer that crosses with this call may be one too many: give it back with `nak(0)`.
         """
-        self._bridge.post(lambda: self._set(free, more))
+        self._bridge.post(lambda: self._set(free, more, seen))
 
     # In the loop
 
@@ -155,7 +158,9 @@ class Work:
         if self._subscription is not None:
             await self._bridge.unsubscribe(self._subscription)
 
-    def _set(self, free: int, more: Sequence[int]) -> None:
+    def _set(self, free: int, more: Sequence[int], seen: int | None) -> None:
+        if seen is not None:
+            free -= self._offered - seen
         # Where there is less than nothing free, so many of those that could take a place may not.
         self._free = max(0, free)
         self._more = [max(0, each + min(0, free)) for each in more] or [0] * len(PRIORITIES)
@@ -174,9 +179,21 @@ class Work:
         if level is None:
             return
         batch = min(self._room(level), LARGEST)
-        self._sweep = _Sweep(level, self._next(level, "now"), batch)
+        loop = self._bridge.loop
+        self._sweep = _Sweep(level, self._next(level, "now"), batch, loop.time() + SWEEP_SECONDS)
         self._ask(level, self._sweep.inbox, {"batch": batch, "no_wait": True})
-        self._lost = self._bridge.loop.call_later(SWEEP_SECONDS, self._doubt)
+        if self._watch is None:
+            self._watch = loop.call_at(self._sweep.late, self._overdue)
+
+    def _overdue(self) -> None:
+        """Look after the pull that does not wait; one timer for many, because they come by the thousand."""
+        self._watch, sweep = None, self._sweep
+        if sweep is None:
+            return
+        if sweep.late <= self._bridge.loop.time():
+            self._doubt()
+        else:
+            self._watch = self._bridge.loop.call_at(sweep.late, self._overdue)
 
     def _arm(self, level: _Level) -> None:
         """Let one pull of one wait where there is nothing now."""
@@ -192,12 +209,10 @@ class Work:
         return f"{self._inbox}.{level.name}.{way}.{self._serial}"
 
     def _ask(self, level: _Level, inbox: str, request: dict[str, Any]) -> None:
-        sending = self._bridge.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{streams.EVENTS}.{level.name}",
-            json.dumps(request).encode(),
-            reply=inbox,
-        )
-        asyncio.ensure_future(sending).add_done_callback(_sent)
+        # One that has to wait for another connection comes after the doubt about this one: it may bring a
+        # surplus, and that is given back.
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{streams.EVENTS}.{level.name}"
+        self._answers.send(subject, json.dumps(request).encode(), reply=inbox)
 
     def _hear(self, message: Msg) -> None:
         status = (message.headers or {}).get("Status")
@@ -241,9 +256,6 @@ class Work:
 
     def _swept(self, *, dry: bool) -> None:
         sweep, self._sweep = self._sweep, None
-        if self._lost is not None:
-            self._lost.cancel()
-            self._lost = None
         if sweep is not None and dry:
             self._arm(sweep.level)
         self._step()
@@ -275,7 +287,8 @@ class Work:
         def nak(seconds: float) -> None:
             self._nak(reply, seconds)
 
-        self._lot.append(Delivery(queued, ack, nak))
+        self._offered += 1
+        self._lot.append(Delivery(queued, ack, nak, self._offered))
         if len(self._lot) == 1:
             self._bridge.loop.call_soon(self._hand)
 
@@ -289,6 +302,7 @@ class Work:
             self._listener(lot)
         except Exception:  # whoever should have taken them is not well; they are offered again, to anybody
             log.exception("%d deliveries were not taken", len(lot))
+            self._offered -= len(lot)
             for delivery in lot:
                 delivery.nak(1.0)
 
@@ -296,9 +310,9 @@ class Work:
 
     def _forget(self) -> None:
         self._sweep = None
-        if self._lost is not None:
-            self._lost.cancel()
-            self._lost = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         for level in self._levels.values():
             level.heat()
 
@@ -378,9 +392,3 @@ class Work:
 
 def _made(module: str) -> list[_Level]:
     return [_Level(module, priority, rank) for rank, priority in enumerate(PRIORITIES)]
-
-
-def _sent(task: "asyncio.Future[None]") -> None:
-    """A request that could not be sent is asked again after the reconnection that is on its way."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.debug("a pull was not sent: %s", error)

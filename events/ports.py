@@ -102,15 +102,18 @@ class Delivery:
     """It moved on: never offer it again."""
     nak: Callable[[float], None]
     """Not now: offer it again after so many seconds."""
+    number: int = 0
+    """It is the n-th that was offered here."""
 
 
 class Work(Protocol):
     """What waits to be taken."""
 
-    def want(self, free: int, more: Sequence[int] = ()) -> None:
+    def want(self, free: int, more: Sequence[int] = (), seen: int | None = None) -> None:
         """Say how many executions could be taken at once now; deliveries come to the listener in lots.
 
         `more`: how many further ones of each priority, most urgent first, could take the place of others.
+        `seen`: the number of the last delivery that this takes into account, None for all there were.
         """
         ...
 
