@@ -353,6 +353,8 @@ class Executor:
         attempt = run.state.attempt
         run.snapshot = outcome.snapshot
         del self._runs[run.entity]
+        if run.state.spec.working_dir is None:
+            self._files.folders.give(run.entity)
         self._tailer(Over(run.entity, run.state, run.pid, run.made))
         if run.state.spec.secrets and (run.state.phase == "over" or run.state.taken_by != self._home.node):
             self._vault.drop(run.entity)

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from actors.folders import Folders
+
 STREAMS = ("stdout", "stderr")
 
 
@@ -17,8 +19,9 @@ class Files:
         self.data = data
         self.logs = data / "logs" / "executions"
         self._known: tuple[str, int, Sequence[tuple[int, str, int, int]]] = ("", 0, ())
-        for folder in (self.logs, data / "work", data / "run", data / "blobs"):
+        for folder in (self.logs, data / "run", data / "blobs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folders = Folders(data / "work")
 
     def output(self, entity: str, stream: str) -> Path:
         """The file that holds one stream of output."""
@@ -43,10 +46,6 @@ class Files:
     def outputs(self, entity: str, attempt: int) -> Path:
         """Where a step of a plan writes what later steps need."""
         return self.data / "run" / f"{entity}.{attempt}.outputs"
-
-    def work(self, entity: str) -> Path:
-        """A fresh working directory."""
-        return self.data / "work" / entity
 
     def blob(self, sha256: str) -> Path:
         """A large text under its hash."""
@@ -79,13 +78,9 @@ class Files:
             return 0
 
     def sweep(self, entity: str, made: list[Path]) -> None:
-        """Remove what only a running execution needs: what was made for it, and an empty folder."""
+        """Remove what was made for a running execution and is of no use to anybody else."""
         for path in (self.progress(entity), *made):
             path.unlink(missing_ok=True)
-        try:
-            self.work(entity).rmdir()
-        except OSError:  # not there, or the command left something in it, which stays
-            return
 
     def pieces(self, entity: str) -> Sequence[tuple[int, str, int, int]]:
         """Every piece in the order it came: milliseconds, stream, offset in its stream, bytes."""

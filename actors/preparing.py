@@ -39,9 +39,7 @@ def prepare(entity: str, state: State, files: Files, vault: Vault) -> tuple[kept
     secrets = vault.of(entity, spec)
     if secrets is None:
         raise Unavailable("the values of its secrets are not on this node any more")
-    folder = files.work(entity) if spec.working_dir is None else Path(spec.working_dir)
-    if spec.working_dir is None:
-        folder.mkdir(mode=0o700, exist_ok=True)
+    folder = files.folders.take(entity) if spec.working_dir is None else Path(spec.working_dir)
     outputs = {stream: files.output(entity, stream) for stream in ("stdout", "stderr")}
     if secrets:
         outputs = {stream: files.raw(entity, stream) for stream in outputs}
