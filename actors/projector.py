@@ -70,6 +70,7 @@ class Progress:
     def __init__(self, seq: int) -> None:
         self._seq = seq
         self._moved = threading.Condition()
+        self._hurry = threading.Event()
 
     @property
     def seq(self) -> int:
@@ -82,8 +83,16 @@ class Progress:
             self._seq = seq
             self._moved.notify_all()
 
+    def gather(self, least: float, most: float) -> None:
+        """Let seconds pass in which more comes: the least, and then until somebody waits, or the most."""
+        time.sleep(least)
+        self._hurry.wait(most - least)
+        self._hurry.clear()
+
     def wait(self, seq: int, seconds: float) -> None:
         """Wait until they know that one; `Timeout` when they do not in time."""
+        if self._seq < seq:
+            self._hurry.set()
         with self._moved:
             if not self._moved.wait_for(lambda: self._seq >= seq, seconds):
                 raise Timeout(f"the tables are at {self._seq} and did not reach {seq} in time", seq=self._seq)

@@ -46,8 +46,10 @@ from projections.store import Store
 log = logging.getLogger(__name__)
 
 LIBRARIANS = 3
-GATHER, GATHER_MAX = 0.04, 0.5
+GATHER, GATHER_MAX = 0.04, 1.0
 """Seconds for which records gather before they are folded."""
+SHARE = 10
+"""Under load they gather so many times as long as the last lot took."""
 WINDOW = 20_000
 """Records that may be on their way to the tables at once."""
 
@@ -186,11 +188,12 @@ class Scribe:
     """The projector's logic, fed from the pile.
 
     A lot costs 50 ms of planning in DuckDB, however small it is.  So it gathers a moment first: 40 ms when
-    little happens, and under load four times as long as the last lot took, which keeps a core mostly free.
+    little happens, and under load ten times as long as the last lot took, up to a second, which leaves the
+    cores to the commands.  Who waits for a certain fact to be in the tables ends the gathering.
     """
 
-    def __init__(self, projector: Projector) -> None:
-        self._projector = projector
+    def __init__(self, projector: Projector, progress: Progress) -> None:
+        self._projector, self._progress = projector, progress
         self._took, self._ended = 0.0, 0.0
 
     def receive(self, message: Any) -> None:
@@ -199,7 +202,8 @@ class Scribe:
             self._projector.receive(message)
             return
         busy = time.monotonic() - self._ended < GATHER_MAX
-        time.sleep(min(GATHER_MAX, max(GATHER, 4 * self._took)) if busy else GATHER)
+        most = min(GATHER_MAX, max(GATHER, SHARE * self._took)) if busy else GATHER
+        self._progress.gather(GATHER, most)
         records = message.take()
         if records:
             began = time.monotonic()
@@ -261,7 +265,7 @@ def run(bridge: Bridge, store: Store, node: str) -> None:
 
     def scribe() -> Actor:
         pile.remind()  # what a fallen projector gave back
-        return Actor(Scribe(Projector(keeper, progress)), name="projector")
+        return Actor(Scribe(Projector(keeper, progress), progress), name="projector")
 
     names = [f"librarian-{number}" for number in range(1, LIBRARIANS + 1)]
     supervisor = Supervisor(
