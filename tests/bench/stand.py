@@ -16,6 +16,7 @@ from bus.permissions import User
 from bus.server import Server
 from tests.proofs.ground import Ground
 
+ROOT = Path(__file__).parent.parent.parent
 WITHIN = 60.0
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -63,9 +64,9 @@ def cpu(pid: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def stand(data: Path, *more: str) -> AsyncGenerator[Stand]:
+async def stand(data: Path, *more: str, **environment: str) -> AsyncGenerator[Stand]:
     """A node in that folder, for as long as it is needed; its log is seen to be synced."""
-    ground = Ground(data)
+    ground = Ground(data, **environment)
     try:
         info = await ground.up(*more)
         synced(data)
