@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 1.0
 PAUSE_MAX_SECONDS = 60.0
+LARGEST = 500
+"""Facts that a handler of lots is given at once."""
 
 
 class EventHandler(Protocol):
@@ -25,6 +27,15 @@ class EventHandler(Protocol):
 
     def on_event(self, event: Fact) -> None:
         """Hear of one fact."""
+        ...
+
+
+@runtime_checkable
+class LotHandler(Protocol):
+    """The same for somebody who would rather hear of many at once; an error means all of them again."""
+
+    def on_facts(self, facts: Sequence[Fact]) -> None:
+        """Hear of the next facts."""
         ...
 
 
@@ -56,7 +67,9 @@ class Observer:
 
     every = 0.2
 
-    def __init__(self, handler: EventHandler, bookmark: Bookmark, more: Callable[[int], None]) -> None:
+    def __init__(
+        self, handler: EventHandler | LotHandler, bookmark: Bookmark, more: Callable[[int], None]
+    ) -> None:
         self._handler, self._bookmark, self._more = handler, bookmark, more
         self._facts: list[Fact] = []
         self._pause, self._due = 0.0, 0.0
@@ -81,27 +94,34 @@ class Observer:
         if time.monotonic() < self._due:
             return
         done = 0
-        for fact in self._facts:
+        size = LARGEST if isinstance(self._handler, LotHandler) else 1
+        for lot in [self._facts[at : at + size] for at in range(0, len(self._facts), size)]:
             try:
-                if fact.seq > self._seq:
-                    self._handler.on_event(fact)
+                self._give([fact for fact in lot if fact.seq > self._seq])
             except Exception as error:  # noqa: BLE001 -- whatever a handler of somebody else raises means "later"
                 self._pause = min(PAUSE_MAX_SECONDS, max(0.5, self._pause * 2))
                 self._due = time.monotonic() + self._pause
                 log.warning(
                     "%s failed at %d, again in %.1f s: %s",
                     type(self._handler).__name__,
-                    fact.seq,
+                    lot[0].seq,
                     self._pause,
                     error,
                 )
                 break
-            self._seq = max(self._seq, fact.seq)
+            self._seq = max(self._seq, lot[-1].seq)
             self._pause = 0.0
-            done += 1
+            done += len(lot)
         del self._facts[:done]
         if done:
             self._more(done)
+
+    def _give(self, facts: Sequence[Fact]) -> None:
+        if isinstance(self._handler, LotHandler):
+            self._handler.on_facts(facts)
+            return
+        for fact in facts:
+            self._handler.on_event(fact)
 
 
 def line(fact: Fact) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from actors import kept, languages
 from actors.files import Files
 from actors.vault import Vault
-from events import codec
+from events import codec, trace
 from events.errors import Unavailable, Validation
 from events.execution import State
 from events.spec import Blob, Spec
 
-KEPT_FROM_COMMANDS = ("HINDBRAIN_", "NATS_")
-"""Environment variables of the node that its commands do not get."""
+KEPT_FROM_COMMANDS = ("HINDBRAIN_", "NATS_", "TRACEPARENT", "TRACESTATE")
+"""Environment variables of the node that its commands do not get: each has a trace of its own."""
 
 
 def blobs(spec: Spec) -> list[str]:
@@ -45,7 +45,8 @@ def prepare(entity: str, state: State, files: Files, vault: Vault) -> tuple[kept
         outputs = {stream: files.raw(entity, stream) for stream in outputs}
         made += outputs.values()
     stdin = _stdin(entity, spec, files, made)
-    env = _environment(entity, spec, files, secrets)
+    context = trace.under(state.trace, entity, "attempt", state.attempt)
+    env = ({"TRACEPARENT": context} if context else {}) | _environment(entity, spec, files, secrets)
     if spec.plan_id is not None:
         path = files.outputs(entity, state.attempt)
         # Not emptied: the command may be running already.

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from actors import languages
-from events import codec, execution, ids, plan, spec
+from events import codec, execution, ids, plan, spec, trace
 from events.errors import Problem
 from events.execution import EXECUTION
 from events.launching import UNDO
@@ -29,6 +29,7 @@ def ask(state: plan.State, launch: Launch, default_timeout_ms: int | None, now: 
     It is the same whoever asks and how often, so it is stored once.
     """
     wish, child = plan.wish(state, launch), plan.child_of(state, launch)
+    context = trace.under(state.trace, state.id)
     entity, taken_by = state.id, state.submitted.taken_by if state.submitted else ""
     if isinstance(wish, plan.Takeback):
         command = plan.Rollback(reason=f"a step of {entity} is taken back")
@@ -41,7 +42,7 @@ def ask(state: plan.State, launch: Launch, default_timeout_ms: int | None, now: 
             taken_by=taken_by,
             parent=Parent(plan_id=entity, step=launch.step, run=launch.run),
         )
-        return Ask(PLAN, child, nested, by=by, known=Snapshot(PLAN.initial), tag=launch)
+        return Ask(PLAN, child, nested, by=by, trace=context, known=Snapshot(PLAN.initial), tag=launch)
     made = msgspec.structs.replace(
         spec.check(wish), plan_id=entity, step=launch.step, secrets=dict(sorted(wish.secrets.items()))
     )
@@ -57,7 +58,7 @@ def ask(state: plan.State, launch: Launch, default_timeout_ms: int | None, now: 
         until=None if due is None else codec.stamp(due),
     )
     known = Snapshot(EXECUTION.initial)
-    return Ask(EXECUTION, child, command, by=by, known=known, tag=launch)
+    return Ask(EXECUTION, child, command, by=by, trace=context, known=known, tag=launch)
 
 
 def said(ask: Ask) -> str:

@@ -24,6 +24,7 @@ from events.ids import TOKEN
 from events.message import Message
 from events.ports import Chunk
 from events.spec import BIG
+from events.trace import read
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,8 @@ class Client:
 
     def __init__(self, bridge: Here) -> None:
         self.bridge = bridge
+        self.trace = ""
+        """The traceparent that goes with every request that names none."""
 
     @classmethod
     async def connect(cls, url: str, *, name: str = "client", patience: float = CONNECT_SECONDS) -> Self:
@@ -203,17 +206,21 @@ class Client:
         verb: str,
         payload: dict[str, Any] | Message | None = None,
         timeout: float = 10.0,  # noqa: ASYNC109  it becomes the error that this API promises
+        trace: str = "",
     ) -> dict[str, Any]:
         """Ask and return the reply's body; an error reply is raised as the error it carries.
 
         `Unavailable`: no node serves this verb, or there is no connection.  `Timeout`: no answer in `timeout`
         seconds; it may have been done all the same.  Large `code` and `stdin` are put as blobs first.
+        `trace` is a W3C traceparent; what is none is left out.
         """
         subject = subjects.command(kind, verb)
         await self._ready(timeout)
         body = await self._body({} if payload is None else payload)
+        context = read(trace) or self.trace
+        headers = {"traceparent": context} if context else None
         try:
-            reply = await self.bridge.request(subject, body, within=timeout)
+            reply = await self.bridge.request(subject, body, within=timeout, headers=headers)
         except Unavailable as error:
             if not self.bridge.connected:
                 raise

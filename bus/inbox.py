@@ -25,6 +25,7 @@ from bus.tasks import Tasks
 from events.errors import HindbrainError, Problem, Refusal, Unavailable, Validation, revive
 from events.ports import Call
 from events.spec import SECRET_NAME
+from events.trace import read
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class Inbox:
                 stored.answer,
                 stored.refuse,
                 by="inbox",
-                trace=headers.get("traceparent", ""),
+                trace=read(headers.get("traceparent")),
                 key=key,
             )
             self._lots.add(call)

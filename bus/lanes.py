@@ -19,6 +19,7 @@ from events.errors import HindbrainError, Internal, TooLarge, Validation
 from events.execution import Queued
 from events.message import Event
 from events.ports import Ask, Decider, Outcome, Snapshot
+from events.trace import born
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +165,8 @@ class Scribe:
                 raise Validation(f"not fit for a header: {text!r}")
         time = max(self._now(), head.time)
         state = snapshot.state
+        traced = ask.decider.trace
+        trace = ask.trace if traced is None else traced(state) or (ask.trace if not snapshot.n else "")
         for n, event in enumerate(events, snapshot.n + 1):
             if isinstance(event, Queued):
                 spec = event.spec or state.spec
@@ -171,9 +174,10 @@ class Scribe:
                 subject = subjects.event(kind, entity, n, subjects.QUEUED, spec.module, level)
             else:
                 subject = f"{root}{n}.{name(type(event))}"
-            envelope = Envelope(
-                id=ids.event(), time=time, cause=ask.cause, by=ask.by, prev=prev, trace=ask.trace
-            )
+            event_id = ids.event()
+            if n == 1 and traced is not None and not trace:
+                trace = born(entity, event_id)
+            envelope = Envelope(id=event_id, time=time, cause=ask.cause, by=ask.by, prev=prev, trace=trace)
             body = codec.encode(event)
             drafts.append(Draft(subject, event, envelope, body))
             prev = codec.chain(subject, envelope, body)

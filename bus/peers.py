@@ -13,6 +13,7 @@ from bus.services import BODY_MAX, Calls, Lots, Reply
 from bus.tasks import Tasks
 from events.errors import HindbrainError, Internal, Problem, Unavailable, revive
 from events.ports import Call
+from events.trace import read
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Peers:
         def hear(message: Msg) -> None:
             reply = Reply(self._answers, message.reply, BODY_MAX * 7, _nobody)
             verb = message.subject.rpartition(".")[2]
-            trace = (message.headers or {}).get("traceparent", "")
+            trace = read((message.headers or {}).get("traceparent"))
             lots.add(Call(KIND, verb, message.data, reply.answer, reply.refuse, by="node", trace=trace))
 
         async def begin() -> None:

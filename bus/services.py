@@ -26,6 +26,7 @@ from bus.tasks import end
 from events.errors import HindbrainError, Internal, TooLarge, Trouble
 from events.ports import Call
 from events.service import Verb
+from events.trace import read
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class Services:
         if len(body) > BODY_MAX:
             reply.refuse(too_large(len(body)))
             return
-        trace = (message.headers or {}).get("traceparent", "")
+        trace = read((message.headers or {}).get("traceparent"))
         self._lots.add(Call(verb.kind, verb.name, body, reply.answer, reply.refuse, by=self._by, trace=trace))
 
     async def _begin(self) -> None:

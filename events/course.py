@@ -117,6 +117,8 @@ class State(Message):
     reruns: int = 0
     created_at: str | None = None
     completed_at: str | None = None
+    trace: str = ""
+    """The traceparent of its first event."""
     seq: int = 0
 
     @property
@@ -186,7 +188,7 @@ def evolve(state: State, fact: "Fact") -> State:
     state = apply(msgspec.structs.replace(state, id=fact.entity, seq=fact.seq), fact.event)
     match fact.event:
         case Submitted():
-            return msgspec.structs.replace(state, created_at=fact.time)
+            return msgspec.structs.replace(state, created_at=fact.time, trace=fact.envelope.trace)
         case Completed() | Failed() | Cancelled():
             return msgspec.structs.replace(state, completed_at=fact.time)
         case RerunRequested():

@@ -334,5 +334,5 @@ def _lose(state: State, command: Lose) -> tuple[AnyEvent, ...]:
     return gone, Failed(attempt=n, error=error, end=end)
 
 
-EXECUTION = Decider("execution", State(), decide, evolve)
+EXECUTION = Decider("execution", State(), decide, evolve, lambda state: state.trace)
 """What is to be run: its rules, for the log."""

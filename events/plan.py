@@ -179,4 +179,4 @@ def _rerun(state: State, command: Rerun) -> tuple[AnyEvent, ...]:
     return onward.on(state, RerunRequested(steps=chosen(state, command), reason=command.reason))
 
 
-PLAN = Decider("plan", State(), decide, evolve)
+PLAN = Decider("plan", State(), decide, evolve, lambda state: state.trace)

@@ -26,6 +26,8 @@ class Decider(Generic[S]):
     initial: S
     decide: Callable[[S, Any], Sequence[Event]]
     evolve: "Callable[[S, Fact], S]"
+    trace: Callable[[S], str] | None = None
+    """To which trace an entity belongs; None: what is asked of it need not belong to the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Ask:
     by: str = ""
     cause: str = ""
     trace: str = ""
+    """A traceparent, or nothing; an entity that belongs to a trace stays in its own."""
     known: Snapshot[Any] | None = None
     """What the asker believes the entity to be.  Only a head start: the log checks it before it stores."""
     tag: Any = None

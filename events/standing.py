@@ -71,6 +71,8 @@ class State(Message):
     first_started_at: str | None = None
     started_at: str | None = None
     completed_at: str | None = None
+    trace: str = ""
+    """The traceparent of its first event."""
     seq: int = 0
 
     @property
@@ -106,10 +108,10 @@ def evolve(state: State, fact: "Fact") -> State:
         case Held():
             status = "scheduled" if event.reason == "time" else "queued"
             state = change(state, phase="held", status=status, held=event, queued=0)
-            return state if event.spec is None else _born(state, event, event.spec, time)
+            return state if event.spec is None else _born(state, event, event.spec, fact)
         case Queued():
             state = change(state, phase="queued", status="queued", held=None, queued=fact.seq, queued_at=time)
-            return state if event.spec is None else _born(state, event, event.spec, time)
+            return state if event.spec is None else _born(state, event, event.spec, fact)
         case Prioritized():
             return change(state, priority=event.priority)
         case Started():
@@ -174,7 +176,7 @@ def begun(state: State, began: Began, attempt: int) -> State:
     )
 
 
-def _born(state: State, event: Held | Queued, spec: Spec, time: str) -> State:
+def _born(state: State, event: Held | Queued, spec: Spec, fact: "Fact") -> State:
     return msgspec.structs.replace(
         state,
         spec=spec,
@@ -182,7 +184,8 @@ def _born(state: State, event: Held | Queued, spec: Spec, time: str) -> State:
         digest=event.digest,
         taken_by=event.taken_by,
         retry_of=event.retry_of,
-        created_at=time,
+        created_at=fact.time,
+        trace=fact.envelope.trace,
     )
 
 

@@ -21,6 +21,7 @@ from bus.tasks import end
 from events import service
 from events.errors import Timeout, TooLarge, Unavailable, UnknownOutcome
 from events.spec import BLOB_MAX, Submit
+from events.trace import read
 from interfaces.settings import Settings, load
 from interfaces.whereabouts import NoNode, address
 
@@ -48,6 +49,7 @@ class ExecutionEngine:
         self._embedded = embedded
         self._handlers: list[EventHandler] = []
         self._told: set[asyncio.Task[None]] = set()
+        self._trace = ""
         self._node: Node | None = None
         self._client: Client | None = None
         self._opening = asyncio.Lock()
@@ -60,6 +62,11 @@ class ExecutionEngine:
     def with_event_handler(self, handler: "EventHandler") -> Self:
         """Tell this handler what happens to everything that is executed through this engine."""
         self._handlers.append(handler)
+        return self
+
+    def with_trace(self, traceparent: str) -> Self:
+        """Let what this engine asks for belong to a trace (W3C traceparent); what is none is passed over."""
+        self._trace = read(traceparent)
         return self
 
     async def __aenter__(self) -> Self:
@@ -92,6 +99,7 @@ class ExecutionEngine:
                     await asyncio.to_thread(node.start)
                     self._node = node
                 self._client = await Client.connect(address(self.settings))
+                self._client.trace = self._trace
             return self._client
 
     async def request(

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from actors.actor import Actor
-from actors.observer import Bookmark, EventHandler, LogFile, Lot, Observer, Webhook
+from actors.observer import Bookmark, EventHandler, LogFile, Lot, LotHandler, Observer, Webhook
+from actors.otlp import Otlp
 from actors.supervisor import Child
 from bus.bridge import Bridge
 from bus.history import Record
 from bus.reader import Reader
 from events.codec import Fact
 from events.errors import Damaged, HindbrainError
+from events.ports import Log
 from interfaces.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ class Tap:
     def __init__(
         self,
         name: str,
-        handler: EventHandler,
+        handler: EventHandler | LotHandler,
         data: Path,
         bridge: Bridge,
         since: int,
@@ -81,11 +83,15 @@ class Tap:
         log.error("observer %s stops: %s", self.name, reason)
 
 
-def handlers(settings: Settings) -> dict[str, EventHandler]:
+def handlers(
+    settings: Settings, journal: Log, node: str, version: str
+) -> dict[str, EventHandler | LotHandler]:
     """The observers that the settings ask for."""
-    found: dict[str, EventHandler] = {}
+    found: dict[str, EventHandler | LotHandler] = {}
     if settings.log.facts:
         found["log"] = LogFile(settings.data / "logs" / "facts.jsonl")
     if settings.webhook.url:
         found["webhook"] = Webhook(settings.webhook.url)
+    if settings.otlp.endpoint:
+        found["otlp"] = Otlp(settings.otlp.endpoint, journal, node, version)
     return found

@@ -78,6 +78,13 @@ class Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
 
 
+class Otlp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody who collects traces (OpenTelemetry), and is told of everything that is over."""
+
+    endpoint: str | None = None
+    """Where it takes OTLP over HTTP, such as `http://127.0.0.1:4318`; `/v1/traces` is added."""
+
+
 class Duckdb(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The tables for other DuckDB programs."""
 
@@ -104,6 +111,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     inbox: Inbox = Inbox()
     log: Log = Log()
     webhook: Webhook = Webhook()
+    otlp: Otlp = Otlp()
     duckdb: Duckdb = Duckdb()
     scaler: Scaler = Scaler()
     roles: tuple[str, ...] = ROLES
@@ -231,7 +239,7 @@ def _shown(key: str, value: Any) -> Any:
             return str(value)
         case str() if key.endswith("token"):
             return MASK
-        case str() if key.endswith("url"):
+        case str() if key.endswith(("url", "endpoint")):
             secret = urlsplit(value).password
             return value.replace(f":{secret}@", f":{MASK}@") if secret else value
         case tuple():
@@ -347,6 +355,11 @@ def _check(made: Settings) -> None:
     if made.log.level.lower() not in ("debug", "info", "warning", "error"):
         raise Validation(
             f"log.level is {made.log.level!r}: use debug, info, warning or error", field="log.level"
+        )
+    if made.otlp.endpoint and not made.otlp.endpoint.startswith(("http://", "https://")):
+        raise Validation(
+            f"otlp.endpoint is {made.otlp.endpoint!r}: it must begin with http:// or https://",
+            field="otlp.endpoint",
         )
     if made.http.host not in ("127.0.0.1", "::1", "localhost") and not made.http.token:
         raise Validation(

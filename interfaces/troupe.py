@@ -247,7 +247,7 @@ class Troupe:
             Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
         ]
         settings, bridge = self._stage.settings, self._stage.bridge
-        for name, handler in handlers(settings).items():
+        for name, handler in handlers(settings, self.log, self._stage.home.node, self._birth.version).items():
             tap = Tap(name, handler, settings.data, bridge, self._since, self._to(f"observer-{name}"))
             children.append(tap.child())
         return children

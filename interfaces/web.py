@@ -187,7 +187,8 @@ class _Doors:
         within = ANSWER_SECONDS + (min(max(wait, 0), WAIT_MAX_MS) / 1000 if isinstance(wait, int) else 0)
         if name == "wait" and "timeout_ms" not in body:
             within += service.Wait(execution_id="").timeout_ms / 1000
-        return _json(await (await self.engine.client()).request(kind, name, body, within))
+        trace = request.headers.get("traceparent", "")
+        return _json(await (await self.engine.client()).request(kind, name, body, within, trace))
 
 
 class _Guard:

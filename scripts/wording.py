@@ -78,7 +78,7 @@ ENVELOPE = {
     "cause": "header `Brain-Cause`: the id of the command or event that led to it",
     "by": "header `Brain-By`: who asked",
     "prev": "header `Brain-Prev`: hash of the entity's previous event, empty for its first",
-    "trace": "header `traceparent` (W3C trace context)",
+    "trace": "header `traceparent` (W3C trace context): what the submission came with, or a fresh one",
     "data": "the body",
 }
 SAID = {

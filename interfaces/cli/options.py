@@ -1,6 +1,7 @@
 """What the verbs share: which node, in which form, and how an end becomes an exit code."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -55,7 +56,9 @@ def connected(
     async def whole(settings: "Settings", *args: P.args, **kwargs: P.kwargs) -> T:
         from interfaces.api import ExecutionEngine
 
-        async with ExecutionEngine.new(settings) as engine:
+        # https://opentelemetry.io/docs/specs/otel/context/env-carriers/
+        trace = os.environ.get("TRACEPARENT", "")
+        async with ExecutionEngine.new(settings).with_trace(trace) as engine:
             return await work(engine, *args, **kwargs)
 
     def run(settings: "Settings", *args: P.args, **kwargs: P.kwargs) -> T:

@@ -25,6 +25,7 @@ from events.service import VERBS, Named, Outcome, Verb
 from tests.waiting import became, turned
 
 DEADLINE = 30.0
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 pytestmark = pytest.mark.asyncio
 
 
@@ -71,11 +72,11 @@ async def test_a_request_is_answered_from_another_thread(
     services = Services(bridge, [verb("test-a", "get"), verb("test-a", "put")], desk, by="somebody")
     await asyncio.to_thread(services.start)
     reply = await connection.request(
-        "brain.cmd.test-a.put", b"hello", timeout=DEADLINE, headers={"traceparent": "00-1"}
+        "brain.cmd.test-a.put", b"hello", timeout=DEADLINE, headers={"traceparent": TRACE}
     )
     assert reply.data == b"put:hello"
     call = desk.lots[0][0]
-    assert (call.kind, call.verb, call.by, call.trace) == ("test-a", "put", "somebody", "00-1")
+    assert (call.kind, call.verb, call.by, call.trace) == ("test-a", "put", "somebody", TRACE)
     await asyncio.to_thread(services.stop)
 
 

@@ -85,9 +85,8 @@ async def refused(inbox: Inbox, key: str) -> HindbrainError | None:
 
 @pytest.mark.asyncio
 async def test_a_stored_command_is_handled_and_erased(inbox: Inbox, desk: Desk, connection: Client) -> None:
-    sequence = await store(
-        connection, b'{"a":1}', Nats_Msg_Id=f"m-{secrets.token_hex(4)}", traceparent="00-9"
-    )
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    sequence = await store(connection, b'{"a":1}', Nats_Msg_Id=f"m-{secrets.token_hex(4)}", traceparent=trace)
     await gone(connection, sequence)
     call = desk.calls[0]
     assert (call.kind, call.verb, call.body, call.by, call.trace) == (
@@ -95,7 +94,7 @@ async def test_a_stored_command_is_handled_and_erased(inbox: Inbox, desk: Desk, 
         "submit",
         b'{"a":1}',
         "inbox",
-        "00-9",
+        trace,
     )
     assert call.key.startswith("m-")
 

@@ -36,6 +36,7 @@ def test_later_sources_win_and_every_value_knows_its_own(tmp_path: Path) -> None
         ({"HINDBRAIN_ROLES": "gatway"}, "did you mean 'gateway'"),
         ({"HINDBRAIN_HTTP__HOST": "0.0.0.0"}, "needs a token"),
         ({"HINDBRAIN_LOG__LEVEL": "loud"}, "use debug"),
+        ({"HINDBRAIN_OTLP__ENDPOINT": "127.0.0.1:4318"}, "must begin with http"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, environ: dict[str, str], sentence: str) -> None:
