@@ -16,6 +16,7 @@ import sysconfig
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -176,16 +177,29 @@ def ready(record: Record, seconds: float) -> str | None:
 
 def health(monitor: int) -> str | None:
     """None when the server says that it is well, else what it says (a full disk, for one)."""
-    connection = http.client.HTTPConnection("127.0.0.1", monitor, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", "/healthz")
-        response = connection.getresponse()
-        body = response.read().decode(errors="replace")
+        status, body = _ask(monitor, "/healthz")
     except (OSError, http.client.HTTPException) as error:
         return f"the NATS server does not say how it is: {error or type(error).__name__}"
+    return None if status == http.HTTPStatus.OK else f"the NATS server is not well: {body.strip()}"
+
+
+def figures(monitor: int) -> dict[str, Any]:
+    """What the server counts (`/varz`): `mem`, `connections`, `slow_consumers`, ...; or `Unavailable`."""
+    try:
+        return json.loads(_ask(monitor, "/varz")[1])
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unavailable(f"the NATS server does not give its figures: {error}") from error
+
+
+def _ask(monitor: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", monitor, timeout=_ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
     finally:
         connection.close()
-    return None if response.status == http.HTTPStatus.OK else f"the NATS server is not well: {body.strip()}"
 
 
 def end(record: Record) -> None:

@@ -20,7 +20,7 @@ from bus import streams
 from bus.bridge import Bridge
 from bus.server import External, Server
 from events import codec, ids, node, service
-from events.errors import Conflict
+from events.errors import Conflict, HindbrainError, Unavailable
 from events.ports import Call
 from interfaces.processes import Bus, Projector
 from interfaces.settings import Settings
@@ -164,12 +164,27 @@ class Node:
         troupe.start()
 
     def _open_door(self) -> str:
+        from interfaces.vitals import Vitals
         from interfaces.web import Web
 
-        web = self._web = Web(self.settings)
+        vitals = Vitals(
+            node=lambda: self.id,
+            version=VERSION,
+            slots=self.settings.max_concurrent_executions,
+            pids=self._pids,
+            census=self._census,
+            monitor_port=lambda: self._server.monitor_port if self._server else None,
+        )
+        web = self._web = Web(self.settings, vitals)
         web.start()
         self._stop.append(web.stop)
         return self.settings.http.url or web.url
+
+    def _census(self, done: Callable[[bytes | HindbrainError], None]) -> None:
+        if self._troupe is None:
+            done(Unavailable("the node is starting"))
+        else:
+            self._troupe.census(done)
 
     # ---- what it is ------------------------------------------------------------------------------------
 

@@ -254,7 +254,7 @@ class Troupe:
 
     def _gateway(self) -> Gateway:
         local: Local = {
-            ("actor", "list"): lambda _, call: self._list(call),
+            ("actor", "list"): lambda _, call: self.census(call.answer),
             ("actor", "fail"): lambda ask, call: self._fail(ask, call),
         }
         home, tell = self._stage.home, self._to("gateway")
@@ -422,14 +422,14 @@ class Troupe:
             else [msgspec.to_builtins(row) for row in self._supervisor.census()]
         )
 
-    def _list(self, call: Call) -> None:
-        """The actors of this process, and of the projector's when it answers."""
+    def census(self, done: Callable[[bytes], None]) -> None:
+        """The actors of this process, and of the projector's when it answers, as a `service.Census`."""
 
-        def done(answer: bytes | HindbrainError) -> None:
+        def add(answer: bytes | HindbrainError) -> None:
             others: list[Any] = [] if isinstance(answer, HindbrainError) else msgspec.json.decode(answer)
-            call.answer(codec.encode(service.Census(actors=[*self._census(), *others])))
+            done(codec.encode(service.Census(actors=[*self._census(), *others])))
 
-        self.peers.ask(tables(self._stage.home.node), "actors", b"", ACTORS_SECONDS, done)
+        self.peers.ask(tables(self._stage.home.node), "actors", b"", ACTORS_SECONDS, add)
 
     def _fail(self, ask: service.Fail, call: Call) -> None:
         if not self._stage.settings.fault_switch:

@@ -23,6 +23,7 @@ from bus import permissions, streams
 from events import codec, service, spec
 from events.message import Message
 from interfaces import describe, settings, sinks
+from interfaces import metrics as figures
 from interfaces.api import ExecutionEngine
 from interfaces.cli import VERBS, cli
 from projections.projection import Column, Count, Projection
@@ -310,6 +311,20 @@ def python() -> str:
     return page
 
 
+def metrics() -> str:
+    """Every figure that `/metrics` gives."""
+    page = wording.METRICS
+    page += table(
+        ("name", "type", "labels", "meaning"),
+        [
+            (f"`{each.name}`", each.kind, " ".join(f"`{label}`" for label in each.labels), each.text)
+            for each in figures.FAMILIES
+        ],
+    )
+    bounds = ", ".join(f"{bound:g}" for bound in figures.BUCKETS)
+    return page + f"Buckets of the histogram, in seconds: {bounds}. Parts: {', '.join(figures.PARTS)}.\n"
+
+
 PAGES = {
     "commands.md": commands,
     "events.md": events,
@@ -319,6 +334,7 @@ PAGES = {
     "errors.md": errors,
     "cli.md": line,
     "python.md": python,
+    "metrics.md": metrics,
 }
 
 

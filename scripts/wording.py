@@ -43,6 +43,14 @@ ENDS = """# How an execution can end badly
 `error.code` of an execution; for `failed` also its `reason`.
 
 """
+METRICS = """\
+# Metrics
+
+What `GET /metrics` gives, in the text format of Prometheus, or in OpenMetrics for who asks for that. Without
+the label `node` it is about the whole installation and the same at every node. See
+[metrics and traces](../guides/metrics.md).
+
+"""
 HEADERS = (
     (
         "`brain.evt`, `brain.fact`",

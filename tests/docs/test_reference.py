@@ -13,7 +13,7 @@ import pytest
 
 from bus import streams
 from events import codec, service, spec
-from interfaces import describe, settings, sinks
+from interfaces import describe, metrics, settings, sinks
 from interfaces.api import ExecutionEngine
 from interfaces.cli import VERBS, cli
 from projections.store import Store
@@ -102,6 +102,25 @@ def test_every_name_of_the_python_interface_is_described() -> None:
     names = [name for name in vars(ExecutionEngine) if not name.startswith("_")]
     told = [each.__name__ for each in sinks.Happening.__subclasses__()]
     assert not missing([*names, *told], "python.md")
+
+
+def test_every_metric_with_its_labels_is_described() -> None:
+    rows = {line.split("`")[1]: line for line in page("metrics.md").splitlines() if line.startswith("| `")}
+    assert rows.keys() == {family.name for family in metrics.FAMILIES}
+    assert not [
+        f for f in metrics.FAMILIES if [label for label in f.labels if f"`{label}`" not in rows[f.name]]
+    ]
+
+
+def test_a_metric_that_a_guide_names_is_there() -> None:
+    made = {family.name for family in metrics.FAMILIES}
+    made |= {
+        f"{f.name}_{end}" for f in metrics.FAMILIES if f.kind == "histogram" for end in ("bucket", "sum")
+    }
+    text = (ROOT / "docs" / "guides" / "metrics.md").read_text()
+    named = set(re.findall(r"hindbrain_[a-z_]+[a-z]", text))
+    assert len(named) >= 10
+    assert named <= made
 
 
 def test_every_route_is_described() -> None:

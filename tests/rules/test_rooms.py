@@ -17,6 +17,7 @@ ROOMS = {
     "interfaces": {
         *("events", "bus", "actors", "projections"),
         *("msgspec", "nats", "duckdb", "psutil", "click", "rich", "starlette", "uvicorn", "yaml"),
+        "prometheus_client",
     },
     "plugins": {"actors.plugin", "msgspec"},
 }
