@@ -14,6 +14,8 @@ from typing import Any
 from events import execution, plan, trace
 from events.codec import Fact
 from events.errors import Problem
+from events.executed import Began
+from events.message import Event
 
 Value = str | int | float | bool | Sequence[str]
 
@@ -74,32 +76,45 @@ def _known(**attributes: Value | None) -> dict[str, Value]:
 # ---- executions ------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """When a node took it."""
+
+    node: str
+    time: str
+
+
+def _taken(event: Event, waits: Fact | None, fact: Fact) -> _Taken | None:
+    """The beginning of an attempt: a fact of its own, or said with its end by a worker with another clock."""
+    if isinstance(event, execution.Started):
+        return _Taken(event.node, fact.time)
+    began: Began | None = getattr(event, "began", None)
+    if began is None:
+        return None
+    return _Taken(began.node, min(fact.time, max(began.at, waits.time if waits else began.at)))
+
+
 def _execution(facts: Sequence[Fact], context: trace.Context) -> list[Span]:
-    state = execution.State()
-    made = list[Span]()
+    state, made = execution.State(), list[Span]()
     waits: Fact | None = None
-    runs: Fact | None = None
+    runs: _Taken | None = None
     for fact in facts:
-        state = execution.evolve(state, fact)
-        match fact.event:
-            case execution.Held() | execution.Queued():
-                waits = waits or fact
-            case execution.Started():
-                if waits is not None:
-                    made.append(_waited(waits, fact, state, state.attempt, context))
-                waits, runs = None, fact
-            case execution.AttemptFailed() | execution.AttemptLost():
-                if runs is not None:
-                    made.append(_ran(runs, fact, state, context))
-                runs = None
-            case event if isinstance(event, execution.TERMINAL):
-                if runs is not None:
-                    made.append(_ran(runs, fact, state, context))
-                elif waits is not None:
-                    made.append(_waited(waits, fact, state, state.attempt + 1, context))
-                return [_whole(facts[0], fact, state, context), *made]
-            case _:
-                pass
+        state, event = execution.evolve(state, fact), fact.event
+        if isinstance(event, execution.Held | execution.Queued):
+            waits = waits or fact
+        elif taken := _taken(event, waits, fact):
+            if waits is not None:
+                made.append(_waited(waits, taken.time, state, state.attempt, context))
+            waits, runs = None, taken
+        over = isinstance(event, execution.TERMINAL)
+        if over or isinstance(event, execution.AttemptFailed | execution.AttemptLost):
+            if runs is not None:
+                made.append(_ran(runs, fact, state, context))
+            elif over and waits is not None:
+                made.append(_waited(waits, fact.time, state, state.attempt + 1, context))
+            runs = None
+        if over:
+            return [_whole(facts[0], fact, state, context), *made]
     return []
 
 
@@ -127,27 +142,26 @@ def _whole(first: Fact, last: Fact, state: execution.State, context: trace.Conte
     )
 
 
-def _waited(first: Fact, last: Fact, state: execution.State, attempt: int, context: trace.Context) -> Span:
+def _waited(first: Fact, until: str, state: execution.State, attempt: int, context: trace.Context) -> Span:
     root = trace.span(first.entity)
     held = first.event.reason if isinstance(first.event, execution.Held) else None
     attributes = _known(module=state.spec.module, priority=state.priority, attempt=attempt, held=held)
     name = trace.span(first.entity, "queued", attempt)
-    return Span(context.trace, name, root, "queued", first.time, last.time, attributes)
+    return Span(context.trace, name, root, "queued", first.time, until, attributes)
 
 
-def _ran(first: Fact, last: Fact, state: execution.State, context: trace.Context) -> Span:
-    root, started = trace.span(first.entity), first.event
-    node = started.node if isinstance(started, execution.Started) else None
+def _ran(taken: _Taken, last: Fact, state: execution.State, context: trace.Context) -> Span:
+    root = trace.span(last.entity)
     attributes = _known(
         module=state.spec.module,
         priority=state.priority,
         attempt=state.attempt,
-        node=node,
+        node=taken.node,
         status=last.name.removeprefix("attempt_"),
     )
-    name = trace.span(first.entity, "attempt", state.attempt)
+    name = trace.span(last.entity, "attempt", state.attempt)
     return Span(
-        *(context.trace, name, root, f"attempt {state.attempt}", first.time, last.time),
+        *(context.trace, name, root, f"attempt {state.attempt}", taken.time, last.time),
         attributes | _exit(last),
         _failure(last),
     )
