@@ -124,7 +124,7 @@ class Gateway:
         """Verbs that a function of this node answers by itself."""
         self._submitting, self._again = Submitting(home, vault), again
         self._stopping = Stopping(journal, again, lambda calls: tell(Calls(calls)))
-        self._waits = Waits()
+        self.waits = Waits()  # other threads look whether anybody waits for a certain end
 
     # ---- the mailbox ---------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class Gateway:
                     self._guard(call, self._show, call, ask, each)
             case Ended(entities):
                 self._vault.forget(entities or ())
-                self._look(self._waits.of(entities))
+                self._look(self.waits.of(entities))
             case Turn(call, act):
                 self._guard(call, act)
             case Fetched(call, answer):
@@ -153,7 +153,7 @@ class Gateway:
 
     def tick(self) -> None:
         """Answer those whose time is up."""
-        self._look(self._waits.due())
+        self._look(self.waits.due())
 
     def _guard(self, call: Call, act: Callable[..., None], *args: Any) -> None:
         """One bad request must not stop the others: whatever goes wrong is that one's answer."""
@@ -214,7 +214,7 @@ class Gateway:
             case service.Wait(timeout_ms=timeout) if not 0 <= timeout <= WAIT_MAX_MS:
                 raise Validation(f"timeout_ms must be between 0 and {WAIT_MAX_MS}", field="timeout_ms")
             case service.Wait(timeout_ms=timeout):
-                waiting = self._waits.add(call, _named(ask.execution_id), timeout / 1000)
+                waiting = self.waits.add(call, _named(ask.execution_id), timeout / 1000)
                 reads.append((waiting.entity, call, waiting))
             case service.Retry(execution_id=None) | service.Retry(rehearse=True):
                 self._again.retry(ask, call)
@@ -335,7 +335,7 @@ class Gateway:
 
     def _show(self, call: Call, ask: Any, loaded: Loaded) -> None:
         if isinstance(ask, Waiting):
-            if self._waits.done(ask, loaded):
+            if self.waits.done(ask, loaded):
                 self._show(ask.call, service.Wait(execution_id=ask.entity), loaded)
             return
         entity, state = loaded.entity, loaded.snapshot.state

@@ -29,6 +29,9 @@ class Waits:
         self._looked = time.monotonic()
         self._deadlines: list[tuple[float, int, Waiting]] = []
 
+    def __contains__(self, entity: object) -> bool:
+        return entity in self._waiting
+
     def add(self, call: Call, entity: str, seconds: float) -> Waiting:
         """Note who waits before the execution is looked up, so that an end in between is not missed."""
         waiting = Waiting(call, entity, time.monotonic() + seconds)

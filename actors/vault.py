@@ -90,6 +90,9 @@ class Vault:
         self._path(entity).unlink(missing_ok=True)
         self._names.discard(entity)
 
+    def __contains__(self, entity: object) -> bool:
+        return entity in self._names
+
     def forget(self, entities: Iterable[str]) -> None:
         """Drop what there is of these."""
         for entity in self._names.intersection(entities):

@@ -69,10 +69,16 @@ class Feed:
         listener: Callable[[Sequence[Fact] | None], None],
         tokens: Sequence[str],
         kind: str = "execution",
+        known: Callable[[str, str, str], bool] | None = None,
     ) -> None:
-        """Prepare; `tokens` are the names of the events (`completed`, `queued`, ...), none means all."""
+        """Prepare; `tokens` are the names of the events (`completed`, `queued`, ...), none means all.
+
+        `known` says of an entity, an event and by whom it is that nobody here has to be told; it is asked
+        before the fact is read.
+        """
         self._bridge = bridge
         self._listener = listener
+        self._known = known
         room = f"{subjects.ROOT}.fact.{kind}.*.*"
         # `queued` has the module and the priority behind it.
         self._filters = [
@@ -106,6 +112,10 @@ class Feed:
             await self._bridge.unsubscribe(self._subscriptions.pop())
 
     def _hear(self, message: Msg) -> None:
+        if self._known is not None:
+            _, _, _, entity, _, token, *_ = message.subject.split(".")
+            if self._known(entity, token, (message.headers or {}).get("Brain-By", "")):
+                return
         try:
             heard = told(message)
         except HindbrainError as error:  # the projector meets it in the log, and stops there; here it is told

@@ -62,6 +62,7 @@ TOLD = (
     *("completed", "failed", "cancelled", "timed_out"),
 )
 """Events of executions that somebody in this process waits for."""
+ENDS = frozenset(event.name() for event in execution.TERMINAL)
 LED = ("plan", "schedule", "template")
 """Kinds of which the single roles are told everything."""
 SINGLE: dict[str, type[Role]] = {"timer": Timer, "planner": Planner, "limiter": Limiter, "scaler": Scaler}
@@ -106,7 +107,7 @@ class Troupe:
         self._outlet, self._doors, self._lease = Outlet(bridge), Doors(bridge), Lease(bridge)
         self._inbox = Inbox(bridge, lambda calls: self._tell("gateway", Calls(calls)))
         self._work = Work(bridge, lambda lot: self._tell("executor", attempt.Offered(lot)))
-        self._feed = Feed(bridge, self._heard, TOLD)
+        self._feed = Feed(bridge, self._heard, TOLD, known=self._known)
         self._tenures = {
             name: Tenure(bridge, name, stage.home.node, stage.home.boot)
             for name in SINGLE
@@ -345,6 +346,16 @@ class Troupe:
     def _to(self, name: str) -> Callable[[Any], None]:
         """How to tell somebody something, whoever plays it then; nothing when nobody does on this node."""
         return lambda message: self._tell(name, message)
+
+    def _known(self, entity: str, event: str, by: str) -> bool:
+        """Whether it is an end that our executor has stated, of something that nobody else here looks at."""
+        return (
+            event in ENDS
+            and by == f"node:{self._stage.home.node}"
+            and not (self._gate and entity in self._gate.waits)
+            and entity not in self._vault
+            and not any(entity in role.watched for role in self._leading.values())
+        )
 
     def _heard(self, facts: Sequence[codec.Fact] | None) -> None:
         over = [] if facts is None else [f.entity for f in facts if isinstance(f.event, execution.TERMINAL)]
