@@ -32,7 +32,7 @@ class Lead:
         """The plan is just being told of ends."""
         self._teller = Teller(entity, say)
         self._dirty = True
-        self._last: tuple[Launch, str] | None = None
+        self._last: tuple[Launch, str, str | None] | None = None
 
     @property
     def state(self) -> plan.State:
@@ -79,10 +79,10 @@ class Lead:
             self.dropped.append(child)
         return [launch for child, launch in wanted.items() if child not in self.children]
 
-    def began(self, child: str, launch: Launch, command: str) -> None:
-        """A child is being asked for; `command` is what it does, as a person would write it."""
+    def began(self, child: str, launch: Launch, command: str, purpose: str | None = None) -> None:
+        """A child is being asked for: what it does, as a person would write it, and what that is for."""
         self.children[child] = launch
-        self._last = (launch, command)
+        self._last = (launch, command, purpose)
         self._dirty = True
 
     def ended(self, child: str, result: Result) -> None:

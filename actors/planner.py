@@ -199,7 +199,7 @@ class Planner(Role):
                 lead.began(child, launch, launch.step)
                 lead.ended(child, starting.refused(launch, error.problem))
             else:
-                lead.began(child, launch, starting.said(ask))
+                lead.began(child, launch, starting.said(ask), starting.purpose(ask))
                 asks.append(ask)
         lead.tell(now)  # a step is told of before it runs
         if state.cancel is not None:

@@ -159,9 +159,14 @@ class PluginContext:
         ask = {"job": {"type": self.typed(kind), "data": _plain(data)}, **beside}
         return _taken(self._jobs.request("execution", "submit", ask, 30.0), "execution_id")
 
-    def enqueue_batch(self, kind: str, items: Sequence[Any], **beside: Any) -> Answer[dict[str, Any]]:
-        """Submit one job for each item; answers `batchId`, `message` and `tip`."""
-        do = {"job": {"type": self.typed(kind), "data": "${item}"}}
+    def enqueue_batch(
+        self, kind: str, items: Sequence[Any], said: str | None = None, **beside: Any
+    ) -> Answer[dict[str, Any]]:
+        """Submit one job for each item; answers `batchId`, `message` and `tip`.
+
+        `said` is what is told while one of them runs; `${item.name}` is filled in.
+        """
+        do = {"job": {"type": self.typed(kind), "data": "${item}"}, "description": said}
         ask = {"do": do, "items": [_plain(item) for item in items], **beside}
         return Answer(self._jobs.request("batch", "submit", ask, 30.0))
 

@@ -72,6 +72,11 @@ def said(ask: Ask) -> str:
             return f"take back {ask.entity}"
 
 
+def purpose(ask: Ask) -> str | None:
+    """What is asked for as its submitter described it."""
+    return ask.command.spec.description if isinstance(ask.command, execution.Submit) else None
+
+
 def stop(state: plan.State, child: str, launch: Launch, by: str) -> Ask:
     """What stops a child."""
     reason = state.cancel.reason if state.cancel else None

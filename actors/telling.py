@@ -52,19 +52,20 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return self.completed + self.failed + self.skipped
 
 
-def standing(snapshot: Snapshot[plan.State], last: tuple[Launch, str] | None) -> Standing:
-    """How a plan stands; `last` is what was started last, and its command."""
+def standing(snapshot: Snapshot[plan.State], last: tuple[Launch, str, str | None] | None) -> Standing:
+    """How a plan stands; `last` is what was started last, its command, and what it is said to be for."""
     state = snapshot.state
     many, description = state.batch is not None, state.definition.description
     verb, unit = estimate.words(description)
     current = command = text = None
     if last is not None and not state.over:
-        launch, command = last
+        launch, command, purpose = last
         current = launch.step
         if state.batch is not None and launch.step.isdecimal():
             item = state.batch.item(int(launch.step))
             what = f"{verb} {unit[:-1]}" if unit != "operations" else "Operation"
-            current = estimate.doing(what, item if isinstance(item, str) else json.dumps(item))[:SHOWN]
+            which = item if isinstance(item, str) else json.dumps(item)
+            current = (purpose or estimate.doing(what, which))[:SHOWN]
     if state.rollback == "running" and state.undo is not None:
         text = estimate.doing("Taking back", state.undo.step)
     return Standing(

@@ -280,3 +280,11 @@ def test_launches_and_children_have_names(stage: Stage) -> None:
     launch = plan.running(stage.state())
     assert launch == (Launch(step="a", run=1),)
     assert plan.child_of(stage.state(), launch[0]) == plan.child("plan_1", "a", 1)
+
+
+def test_an_operation_of_a_batch_is_told_by_its_own_description(stage: Stage) -> None:
+    do = Submit(exec=SPEC.exec, description="Generating ${item.page}:${item.section}")
+    items = [{"page": "landing", "section": name} for name in ("hero", "features")]
+    many = Operations(do=do, items=items)
+    stage.submit(Definition(strategy="batch", operations=many, description="Generating sections"))
+    assert [m["currentOperation"] for m in stage.outlet.told][-1] == "Generating landing:features"
