@@ -19,7 +19,7 @@ ROOMS = {
         *("msgspec", "nats", "duckdb", "psutil", "click", "rich", "starlette", "uvicorn", "yaml"),
         "prometheus_client",
     },
-    "plugins": {"actors.plugin", "msgspec"},
+    "plugins": {"actors.plugin", "msgspec", "jinja2", "markdown_it", "markupsafe", "pygments"},
 }
 """What each room may import beside the standard library and itself."""
 NOT_THERE = {"actors": {"asyncio"}, "events": {"asyncio"}, "projections": {"asyncio"}}
