@@ -186,6 +186,8 @@ class Outcome(Message, omit_defaults=False):
     error: dict[str, Any] | None
     stdout_sha256: str | None = None
     stderr_sha256: str | None = None
+    value: Any = None
+    """What a job returned."""
 
 
 class Execution(Message, omit_defaults=False):

@@ -210,6 +210,7 @@ def outcome(entity: str, state: State, stdout: str, stderr: str, truncated: bool
         error=None if error is None else msgspec.to_builtins(error),
         stdout_sha256=end.stdout_sha256,
         stderr_sha256=end.stderr_sha256,
+        value=end.value,
     )
 
 

@@ -31,6 +31,9 @@ VERBS = {
     "template": ("template", "Keep plans under a name, and start them."),
     "schedule": ("schedule", "Run something later, or again and again."),
     "limit": ("limit", "Limit how much runs at once."),
+    "job": ("job", "Run jobs of plugins, and see which there are."),
+    "plugin": ("plugin", "Plugins and their tools; each tool is a verb, too."),
+    "module": ("module", "Look after modules: pools of workers."),
     "dead": ("dead", "What lost its worker three times, and was parked."),
     "undo": ("undo", "Take back a pause, a limit, an order or a template."),
     "decisions": ("scaler", "What was decided about modules, and why."),
@@ -70,17 +73,33 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb, or say which one was probably meant."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], VERBS, 1)
-            meant = f" Did you mean '{near[0]}'?" if near else ""
-            ctx.fail(f"No such verb '{args[0]}'.{meant}")
+            return args[0], _tool(ctx, args), args[1:]
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
         """List the verbs without reading any of their files."""
         with formatter.section("Verbs"):
             formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+def _tool(ctx: click.Context, args: list[str]) -> click.Command:
+    """Make a verb of a tool of the running node, or say what was probably meant."""
+    import difflib
+
+    from events.errors import Trouble
+    from interfaces.cli import tools
+
+    known, why = [*VERBS], ""
+    try:
+        tool, more = tools.find(args[0], args[1:])
+        if tool is not None:
+            return tool
+        known += more
+    except Trouble as error:
+        why = f" It may be a tool of a plugin, but {error.message}."
+    near = difflib.get_close_matches(args[0], known, 1)
+    meant = f" Did you mean '{near[0]}'?" if near else why
+    raise click.UsageError(f"No such verb '{args[0]}'.{meant}", ctx)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

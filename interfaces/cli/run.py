@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -209,13 +209,21 @@ async def _run(engine: "ExecutionEngine", body: dict[str, Any], as_json: bool) -
     reply = await engine.submit(body)
     if sys.stderr.isatty() and not as_json:
         click.echo(f"{reply.message} Monitor at {reply.monitor_url}", err=True)
-    with show.bar(wanted=not as_json) as bar:
-        watching = asyncio.create_task(_watch(engine, reply.execution_id, bar, quiet=as_json))
+    return await follow(engine, reply.execution_id, as_json)
+
+
+async def follow(engine: "ExecutionEngine", execution_id: str, as_json: bool, lines: bool = False) -> int:
+    """Show what it writes and how far it is, until it is over; gives the exit code.
+
+    With `lines` every text of its progress is a line of its own where there is no terminal.
+    """
+    with show.bar(wanted=not as_json, lines=lines) as bar:
+        watching = asyncio.create_task(_watch(engine, execution_id, bar, quiet=as_json))
         try:
-            with interrupts(lambda: engine.cancel(reply.execution_id, REASON), watching):
+            with interrupts(lambda: engine.cancel(execution_id, REASON), watching):
                 over = await watching
         except asyncio.CancelledError:
-            click.echo(f"Left alone: {reply.execution_id} runs on.", err=True)
+            click.echo(f"Left alone: {execution_id} runs on.", err=True)
             return INTERRUPTED
     if as_json:
         show.dump(over)
@@ -225,11 +233,15 @@ async def _run(engine: "ExecutionEngine", body: dict[str, Any], as_json: bool) -
         and (over.status, over.reason) != ("failed", "command_failed")
     ):
         click.echo(f"hindbrain: {over.error['message']}", err=True)
-    return exit_code(over)
+    value = over.result.value if over.result is not None else None
+    if value is not None and not as_json:
+        click.echo(value if isinstance(value, str) else show.cell(value))
+    unwell = isinstance(value, dict) and cast("dict[str, Any]", value).get("success") is False
+    return exit_code(over) or int(unwell)
 
 
 async def _watch(
-    engine: "ExecutionEngine", execution_id: str, bar: show.Bar | None, quiet: bool
+    engine: "ExecutionEngine", execution_id: str, bar: "show.Bar | show.Lines | None", quiet: bool
 ) -> "Execution":
     async def progress() -> None:
         if bar is not None:

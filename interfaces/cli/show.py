@@ -184,11 +184,30 @@ class Bar:
         return shown
 
 
+class Lines:
+    """What a bar says, as lines on standard error."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def update(self, step: dict[str, Any]) -> None:
+        """Say what is new."""
+        text = cell(step.get("message") or "")
+        if text != self._said:
+            self._said = text
+            click.echo(text, err=True)
+
+    def write(self, stream: Any, data: bytes) -> None:
+        """Write output."""
+        stream.write(data)
+        stream.flush()
+
+
 @contextlib.contextmanager
-def bar(wanted: bool) -> Generator[Bar | None]:
-    """A bar when standard error is a terminal and somebody wants one."""
+def bar(wanted: bool, lines: bool = False) -> Generator[Bar | Lines | None]:
+    """A bar when standard error is a terminal and somebody wants one; else lines, or nothing."""
     if not wanted or not sys.stderr.isatty():
-        yield None
+        yield Lines() if wanted and lines else None
         return
     made = Bar()
     try:

@@ -141,6 +141,7 @@ def result_verb(settings: Any, execution_id: str, max_bytes: int | None, as_json
         ("exit code", outcome.exit_code),
         ("signal", outcome.signal),
         ("error", (outcome.error or {}).get("message")),
+        ("value", None if outcome.value is None else show.cell(outcome.value)),
         ("duration", None if outcome.duration_ms is None else f"{outcome.duration_ms / 1000:.3f} s"),
         ("truncated", "yes" if outcome.truncated else None),
     ]
