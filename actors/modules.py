@@ -225,6 +225,8 @@ class Modules:
 
     def _know(self, pool: Pool, state: module.State) -> None:
         before, pool.state = pool.state, state
+        if state.status == "stopped" and not pool.loads:
+            pool.wanted = False  # it was unloaded, before this node began: it stays so until it is loaded
         if state.status != before.status:
             if state.status == "running":
                 pool.since = time.time()

@@ -137,7 +137,7 @@ class Pool:
 
     def target(self, free: bool) -> int:
         """How many workers there should be; `free`: what it depends on runs."""
-        if not self.wanted or self.state.status in ("error", "stopped") or not free:
+        if not self.wanted or self.state.status == "error" or not free:
             return 0
         if self.state.profile is None:
             return 1
