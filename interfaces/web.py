@@ -10,7 +10,6 @@ import contextlib
 import hmac
 import ipaddress
 import logging
-import secrets
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -21,14 +20,15 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from events import service
 from events.errors import HindbrainError, NotFound, Refusal, TooLarge, Unavailable, Validation
-from interfaces import page, sse
+from interfaces import sse
 from interfaces.api import ANSWER_SECONDS, ExecutionEngine
+from interfaces.dashboard import Dashboard
 from interfaces.probes import Probes
 from interfaces.settings import Settings
 from interfaces.vitals import Vitals
@@ -129,6 +129,7 @@ def application(
         Route("/executions/{id}", doors.execution),
         Route("/executions/{id}/stream", doors.stream),
         Route("/api/{kind}/{verb}", doors.verb, methods=["POST"]),
+        *doors.dashboard.routes(),
     ]
     handlers: Any = {HindbrainError: _refused, 404: _nowhere, 405: _nowhere}
 
@@ -146,22 +147,20 @@ class _Doors:
 
     def __init__(self, engine: ExecutionEngine) -> None:
         self.engine = engine
+        self.dashboard = Dashboard(engine)
 
     async def index(self, request: Request) -> Response:
         """List what runs and what ran."""
-        found = await self.engine.list_executions(limit=50)
-        if not _wants_html(request):
-            return _json({"executions": found})
-        nonce = secrets.token_urlsafe(16)
-        return _html(page.index(found, nonce), nonce)
+        if _wants_html(request):
+            return await self.dashboard.overview(request)
+        return _json({"executions": await self.engine.list_executions(limit=50)})
 
     async def execution(self, request: Request) -> Response:
         """Show one execution: a page for people, the same with its output for programs."""
+        if _wants_html(request):
+            return await self.dashboard.execution(request)
         execution_id = request.path_params["id"]
         now = await self.engine.get_status(execution_id)
-        if _wants_html(request):
-            nonce = secrets.token_urlsafe(16)
-            return _html(page.execution(now, nonce), nonce)
         shown: dict[str, Any] = msgspec.to_builtins(now)
         cut = False
         for stream in ("stdout", "stderr"):
@@ -174,7 +173,8 @@ class _Doors:
     async def stream(self, request: Request) -> Response:
         """Stream the output of one execution until its end (server-sent events)."""
         execution_id = request.path_params["id"]
-        offsets = sse.place(request.headers.get("last-event-id", ""))
+        after = request.query_params.get("after", "")
+        offsets = sse.place(request.headers.get("last-event-id", after))
         await self.engine.get_status(execution_id)
         headers = {
             "Content-Type": "text/event-stream",
@@ -269,20 +269,6 @@ def _wants_html(request: Request) -> bool:
 def _json(value: Any, status: int = 200) -> Response:
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     return Response(msgspec.json.encode(value), status, headers, "application/json")
-
-
-def _html(text: str, nonce: str) -> Response:
-    policy = (
-        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    headers = {
-        "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-    }
-    return HTMLResponse(text, headers=headers)
 
 
 def _error(status: int, code: str, message: str, details: dict[str, Any] | None = None) -> Response:

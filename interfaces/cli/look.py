@@ -9,6 +9,7 @@ import click
 
 from interfaces.cli import show
 from interfaces.cli.options import connected, json_option, place
+from interfaces.life import life, said
 
 if TYPE_CHECKING:
     from events.service import Table
@@ -68,51 +69,24 @@ def replay_verb(settings: Any, execution_id: str | None, into: Path | None, as_j
         else:
             click.echo(f"{mark.seq} events are in {into}")
         return
-    rows = _life(_events(settings(), str(execution_id)))
+    rows = life("execution", _events(settings(), str(execution_id)))
     if as_json:
         for row in rows:
             show.dump(row)
         return
     head = ("seq", "after", "event", "status", "attempt", "what it says")
     table = [
-        (r["seq"], _delta(r["delta_ms"]), r["event"], r["state"]["status"], r["state"]["attempt"], _said(r))
+        (
+            r["seq"],
+            _delta(r["delta_ms"]),
+            r["event"],
+            r["state"]["status"],
+            r["state"]["attempt"],
+            show.cell(said(r)),
+        )
         for r in rows
     ]
     show.table(head, table)
-
-
-def _life(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Fold the facts one by one with the rules of an execution, and keep the state after each."""
-    import msgspec
-
-    from events import codec
-    from events.execution import EXECUTION
-
-    state = EXECUTION.initial
-    found: list[dict[str, Any]] = []
-    before: int | None = None
-    for row in rows:
-        body = msgspec.json.encode(row["data"])
-        head = {name: row[name] for name in ("id", "time", "cause", "by", "prev", "trace")}
-        fact = codec.Fact(
-            seq=row["seq"],
-            kind="execution",
-            entity=row["entity"],
-            n=row["n"],
-            event=codec.decode("execution", body),
-            envelope=codec.Envelope(**head),
-            subject="",
-            body=body,
-        )
-        state = EXECUTION.evolve(state, fact)
-        now = codec.millis(row["time"])
-        plain = msgspec.to_builtins(state)
-        shown = {"phase": state.phase, "status": state.status, "attempt": state.attempt} | plain
-        delta = 0 if before is None else now - before
-        kept = ("seq", "time", "event", "data")
-        found.append({**{name: row[name] for name in kept}, "delta_ms": delta, "state": shown})
-        before = now
-    return found
 
 
 def _delta(milliseconds: int) -> str:
@@ -121,28 +95,6 @@ def _delta(milliseconds: int) -> str:
     if milliseconds < 60_000:
         return f"+{milliseconds / 1000:.2f} s"
     return f"+{milliseconds / 60_000:.1f} min"
-
-
-def _said(row: dict[str, Any]) -> str:
-    data: dict[str, Any] = row["data"]
-    match row["event"]:
-        case "held" | "queued" if "spec" in data:
-            from interfaces.cli.show import cell
-
-            forms = ("exec", "shell", "code", "script", "aws")
-            return cell(next(data["spec"][form] for form in forms if form in data["spec"]))
-        case "started":
-            return f"on {data['node']}"
-        case "progressed":
-            progress: dict[str, Any] = data.get("progress") or {}
-            return progress.get("message") or data.get("last_output") or f"pid {data.get('pid', '-')}"
-        case "attempt_lost":
-            return data["reason"]
-        case "cancel_requested":
-            return data.get("reason") or ""
-        case _:
-            end, error = data.get("end", {}), data.get("error")
-            return error["message"] if error else f"exit code {end.get('exit_code', '-')}"
 
 
 @click.command("sql")

@@ -124,8 +124,9 @@ def test_a_metric_that_a_guide_names_is_there() -> None:
 
 
 def test_every_route_is_described() -> None:
-    source = (ROOT / "interfaces" / "web.py").read_text()
-    routes = re.findall(r'Route\("([^"]+)"', source)
+    places = ("web.py", "dashboard/door.py", "dashboard/pages.py")
+    source = "".join((ROOT / "interfaces" / place).read_text() for place in places)
+    routes = re.findall(r'(?:Route|Page|Mount)\(\s*"(/[^"]*)"', source)
     assert len(routes) >= 6
     assert not [route for route in routes if f"{route}`" not in page("http.md")]
 

@@ -18,6 +18,7 @@ ROOMS = {
         *("events", "bus", "actors", "projections"),
         *("msgspec", "nats", "duckdb", "psutil", "click", "rich", "starlette", "uvicorn", "yaml"),
         "prometheus_client",
+        *("jinja2",),
     },
     "plugins": {"actors.plugin", "msgspec", "jinja2", "markdown_it", "markupsafe", "pygments"},
 }

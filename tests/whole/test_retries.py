@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from foreign import Foreign, Place, Refused, connect, gone
 
@@ -290,6 +291,10 @@ async def test_what_kills_its_worker_three_times_is_put_aside(own: Place) -> Non
         assert [each["event"] for each in shown["events"]].count("attempt_lost") == 3
         with pytest.raises(Refused, match="not a dead letter"):
             await bus.ask("dead.discard", {"execution_id": neighbour})
+        async with httpx.AsyncClient(base_url=own.info["http_url"], headers={"Accept": "text/html"}) as http:
+            page = (await http.get("/dead")).text
+            assert page.count(deadly) == 3, "a link, and two buttons: retry and discard"
+            assert "deadly" in page
         again = await bus.ask("dead.retry", {"all": True, "idempotency_key": "again"})
         (one,) = again["retried"]
         assert (one["retry_of"], again["refused"]) == (deadly, [])

@@ -1,0 +1,444 @@
+"""The dashboard in a real browser, on a real node: what people see, and what they can do."""
+
+import json
+import re
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from browsing import audit, picture, text, visit
+from foreign import Foreign, Place, connect
+from playwright.async_api import Page, expect
+
+pytestmark = pytest.mark.asyncio
+
+HTML = {"Accept": "text/html"}
+
+
+def waiting(folder: Path) -> tuple[str, Path]:
+    """A command that writes `one`, waits for a file, and writes `two`."""
+    go = folder / "go"
+    return f"echo one; while [ ! -e {go} ]; do sleep 0.05; done; echo two", go
+
+
+async def plan(bus: Foreign, folder: Path, name: str = "release") -> tuple[str, Path]:
+    """A plan of which one step waits for a file."""
+    line, go = waiting(folder)
+    steps = [
+        {"name": "lint", "shell": {"command": "echo lint"}},
+        {"name": "build", "shell": {"command": line}, "needs": ["lint"]},
+        {"name": "flaky", "shell": {"command": "exit 7"}, "allow_failure": True},
+        {"name": "publish", "shell": {"command": "true"}, "needs": ["build", "flaky"]},
+    ]
+    reply = await bus.ask("plan.submit", {"name": name, "strategy": "graph", "steps": steps})
+    return reply["plan_id"], go
+
+
+async def settled(bus: Foreign) -> int:
+    """Wait until the tables know all of the log; gives its last event."""
+    last = await bus.last()
+    await bus.ask("query.sql", {"sql": "SELECT 1", "min_seq": last})
+    return last
+
+
+async def test_what_is_submitted_on_a_page_is_seen_to_run_and_to_end(
+    info: dict[str, Any], tmp_path: Path
+) -> None:
+    line, go = waiting(tmp_path)
+    async with visit(info["http_url"] + "/submit") as page:
+        await page.fill("#text", line)
+        await page.fill("#description", "said on a page")
+        await page.fill("#labels", "paged, live")
+        await page.click("form#run button")
+        await expect(page.locator("h1")).to_have_text("said on a page")
+        await expect(page.locator("#output")).to_have_text("one")
+        await expect(page.locator("#status")).to_have_text("running")
+        await expect(page.locator(".label")).to_have_text(["paged", "live"])
+        await page.evaluate("window.same = true")
+        await picture(page, "execution-running")
+        go.touch()
+        await expect(page.locator("#output > div")).to_have_text(["one", "two"])
+        await expect(page.locator("#status")).to_have_text("completed")
+        await expect(page.locator("#facts b")).to_contain_text(["queued", "started", "completed"])
+        assert await page.evaluate("window.same"), "it changed without being loaded again"
+        await page.click("text=Retry")
+        await expect(page.locator("#state")).to_contain_text("Retry of")
+        await expect(page.locator("#status")).to_have_text("completed")
+
+
+async def test_a_button_cancels_what_runs(info: dict[str, Any], bus: Foreign) -> None:
+    execution = await bus.submit(shell={"command": "echo here; sleep 600"}, description="stop me")
+    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+        await expect(page.locator("#output")).to_have_text("here")
+        await page.click("text=Cancel")
+        await expect(page.locator("#status")).to_have_text("cancelled")
+        await expect(page.locator("#facts b")).to_contain_text(["cancel requested", "cancelled"])
+    assert (await bus.over(execution))["status"] == "cancelled"
+
+
+async def test_the_overview_is_told_of_everything_and_can_be_steered_by_keys(
+    info: dict[str, Any], bus: Foreign, tmp_path: Path
+) -> None:
+    line, go = waiting(tmp_path)
+    async with visit(info["http_url"] + "/brain") as page:
+        await expect(page.locator("#nodes")).to_contain_text("up")
+        await page.evaluate("window.same = true")
+        slow = await bus.submit(
+            shell={"command": f"echo ::progress 3/4 rooms; {line}"}, description="slow one"
+        )
+        card = page.locator("#running li", has_text="slow one")
+        await expect(card).to_contain_text("75% complete")
+        await expect(card.locator("progress")).to_have_attribute("value", "0.7500")
+        await expect(card.locator("samp")).to_have_text("one")
+        later = await bus.submit(shell={"command": "true"}, description="later", delay_ms=3_600_000)
+        await expect(page.locator("#waiting tr", has_text="later")).to_contain_text("time")
+        await expect(page.locator("body[data-ready]")).to_be_attached()
+        await page.keyboard.press("j")
+        await expect(page.locator("#running .row-link").first).to_be_focused()
+        go.touch()
+        await bus.over(slow)
+        await expect(page.locator("#ended tr", has_text="slow one")).to_contain_text("completed")
+        await bus.ask("execution.cancel", {"execution_id": later})
+        await expect(page.locator("#waiting tr", has_text="later")).to_have_count(0)
+        assert await page.evaluate("window.same"), "it changed without being loaded again"
+        await picture(page, "overview")
+        await page.keyboard.press("?")
+        await expect(page.get_by_role("dialog")).to_contain_text("search everything")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("/")
+        await expect(page.locator("#find")).to_be_focused()
+        await page.keyboard.type("slow one")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#said")).to_contain_text("slow one")
+        await expect(page.locator("#written")).to_contain_text("Nothing")
+
+
+async def test_any_moment_of_the_past_is_shown_as_it_was(
+    info: dict[str, Any], bus: Foreign, place: Place, tmp_path: Path
+) -> None:
+    line, go = waiting(tmp_path)
+    execution = await bus.submit(shell={"command": line}, description="past and present")
+    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+        await expect(page.locator("#output")).to_have_text("one")
+        await expect(page.locator("#facts b").last).to_have_text("progressed")
+        await expect(page.locator("#state")).to_contain_text("pid")
+        await expect(page.locator(f"body[data-seq='{await settled(bus)}']")).to_be_attached()
+        was, now = await frozen(page)
+        body = await page.evaluate("({...document.body.dataset})")
+        go.touch()
+        await bus.over(execution)
+        await expect(page.locator("#status")).to_have_text("completed")
+        await page.goto(f"{info['http_url']}/executions/{execution}?at={now}")
+        await expect(page.locator("#output")).to_have_text("one")
+        assert await seen(page) == was
+        await expect(page.locator("#live")).to_have_count(0)
+
+        # The slider moves to an event; the tables say the same of it.
+        await page.goto(info["http_url"])
+        seq = int(body["seq"])
+        await page.locator("#seq").evaluate(
+            "(slider, seq) => { slider.value = seq; slider.dispatchEvent(new Event('change')) }", seq
+        )
+        await expect(page.locator("#event")).to_have_text(f"{seq:,}")
+        assert f"seq={seq}" in page.url
+        await expect(page.locator("#running")).to_contain_text("past and present")
+        done = place.cli(
+            "sql", "--seq", str(seq), "--json", "SELECT status, count(*) AS n FROM executions GROUP BY 1"
+        )
+        counts = {row["status"]: row["n"] for row in json.loads(done.stdout)}
+        for status, count in counts.items():
+            shown = page.locator(f"#stats li:has(.{status}) b")
+            await expect(shown).to_have_text(f"{count:,}")
+        await picture(page, "past")
+        await page.keyboard.press("[")
+        await expect(page.locator("#event")).to_have_text(f"{seq - 1:,}")
+        await page.click("nav >> text=Executions")
+        assert f"seq={seq - 1}" in page.url, "a link leads to the same moment"
+        await expect(page.locator("body[data-ready]")).to_be_attached()
+        await page.keyboard.press("n")
+        await expect(page.locator("#live")).to_have_text("Live")
+        assert "seq" not in page.url
+
+
+async def frozen(page: Page) -> tuple[str, str]:
+    """What a live page shows, and the moment of which it says so."""
+    found = await page.evaluate(f"[({SEEN})(), document.body.dataset.now]")
+    return found[0], found[1]
+
+
+async def seen(page: Page) -> str:
+    """The text of a page, but for what a person can only do now."""
+    return await page.evaluate(f"({SEEN})()")
+
+
+SEEN = """() => {
+  const main = document.querySelector("main").cloneNode(true);
+  for (const each of main.querySelectorAll("form[method=post], noscript, .hidden, [hidden]")) each.remove();
+  return main.textContent.replace(/\\s+/g, " ").trim();
+}"""
+
+
+async def test_a_plan_is_a_graph_whose_steps_change_colour(
+    info: dict[str, Any], bus: Foreign, tmp_path: Path
+) -> None:
+    name, go = await plan(bus, tmp_path)
+    async with visit(f"{info['http_url']}/plans/{name}") as page:
+        step = page.locator("#graph a.step")
+        await expect(step).to_have_count(4)
+        await expect(page.locator("#graph a.step.completed")).to_contain_text("lint")
+        await expect(page.locator("#graph a.step.running")).to_contain_text("build")
+        await expect(page.locator("#graph a.step.failed")).to_contain_text("flaky")
+        await expect(page.locator("#graph a.step.pending")).to_contain_text("publish")
+        colours = [
+            await page.locator(f"#graph a.step.{word} circle").evaluate("e => getComputedStyle(e).fill")
+            for word in ("completed", "running", "failed", "pending")
+        ]
+        assert len(set(colours)) == 4
+        assert await page.locator("#graph .edge[marker-end]").count() == 3
+        await picture(page, "plan")
+        go.touch()
+        await expect(page.locator("#graph a.step.completed")).to_have_count(3)
+        await expect(page.locator("#state")).to_contain_text("completed")
+        await step.filter(has_text="build").click()
+        await expect(page.locator("#output > div")).to_have_text(["one", "two"])
+        await page.click("#state a[href^='/plans/']")
+        await expect(page.locator("h1")).to_have_text("release")
+    async with visit(info["http_url"] + "/plans") as page:
+        await expect(page.locator("tr", has_text="release").first).to_contain_text("4/4")
+
+
+async def test_a_batch_has_a_bar_that_moves(info: dict[str, Any], bus: Foreign, tmp_path: Path) -> None:
+    line = f"[ ${{item}} -lt 3 ] || while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; [ ${{item}} != 1 ]"
+    wish = {
+        "description": "Turn 5 pages",
+        "do": {"shell": {"command": line}},
+        "items": ["1", "2", "3", "4", "5"],
+    }
+    name = (await bus.ask("batch.submit", wish))["plan_id"]
+    async with visit(f"{info['http_url']}/plans/{name}") as page:
+        await expect(page.locator("#state")).to_contain_text("2 of 5")
+        await expect(page.locator("#state progress")).to_have_attribute("value", "0.4000")
+        await expect(page.locator("#state")).to_contain_text("1 failed")
+        await expect(page.locator("#going")).to_contain_text("running")
+        await picture(page, "batch")
+        (tmp_path / "go").touch()
+        await expect(page.locator("#state")).to_contain_text("5 of 5")
+        await expect(page.locator("#going")).to_contain_text("exit 1")
+
+
+async def test_hostile_output_is_text_and_nothing_else(info: dict[str, Any], bus: Foreign) -> None:
+    code = r"""
+import sys
+out = sys.stdout
+out.write("<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>\n")
+out.write("\x1b[31;1mred\x1b[0m \x1b]8;;javascript:alert(1)\x07link\x1b]8;;\x07\n")
+out.write("\x1b]0;title\x07\x1b[2J\x1b[Hcleared\x00\x01\n")
+out.write("old\rnew\n")
+out.write("x" * 2_000_000 + "\n")
+for n in range(8000): out.write(f"line {n} </pre></div><b>\n")
+out.write("</script><script>window.pwned = 3</script>\n")
+"""
+    wish = {
+        "code": code,
+        "language": "python",
+        "description": "<script>window.pwned = 4</script>",
+    }
+    execution = await bus.submit(**wish)
+    await bus.over(execution)
+    failed = await bus.submit(shell={"command": "echo '<img src=x onerror=alert(1)>' >&2; exit 9"})
+    await bus.over(failed)
+    await settled(bus)
+    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+        await expect(page.locator("h1")).to_have_text("<script>window.pwned = 4</script>")
+        await expect(page.locator("#output > div").last).to_have_text(
+            "</script><script>window.pwned = 3</script>"
+        )
+        assert await page.locator("#output > div").count() <= 5000
+        assert await page.locator("#output script, #output img, #output b, #output a").count() == 0
+        await expect(page.locator("#before")).to_be_visible()
+        await page.fill("#needle", "line 7999")
+        await expect(page.locator("#hits")).to_have_text("1 of 1")
+        assert await page.evaluate("window.pwned") is None
+        for path in (
+            "/",
+            "/executions",
+            f"/log/execution/{execution}",
+            "/search?q=pwned",
+            f"/executions/{failed}",
+        ):
+            await page.goto(info["http_url"] + path)
+            await expect(page.locator("main")).to_contain_text("<")
+            assert await page.evaluate("window.pwned") is None, path
+        query = quote('SELECT \'<img src=x onerror="window.pwned = 5">\' AS "<b>"')
+        await page.goto(f"{info['http_url']}/sql?q={query}")
+        await expect(page.locator("#answer")).to_contain_text("<img src=x")
+        assert await page.evaluate("window.pwned") is None
+    short = r"printf '\033[31;1mred\033[0m \033]8;;javascript:x\007link\033]8;;\007 old\rnew\n'"
+    execution = await bus.submit(shell={"command": short})
+    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+        await expect(page.locator("#output")).to_have_text("new")
+    execution = await bus.submit(shell={"command": r"printf '\033[31;1mred\033[0m \033[38;5;46mgreen\n'"})
+    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+        await expect(page.locator("#output .f1.bold")).to_have_text("red")
+        assert await page.locator("#output span").last.evaluate("e => e.style.color") == "rgb(0, 255, 0)"
+
+
+async def test_a_page_of_elsewhere_can_do_nothing(info: dict[str, Any], bus: Foreign) -> None:
+    execution = await bus.submit(shell={"command": "sleep 600"})
+    form = {"execution_id": execution}
+    async with httpx.AsyncClient(base_url=info["http_url"], timeout=20) as http:
+        for origin in ("http://evil.example", "null", "http://localhost:1"):
+            for path, data in (("/submit", {"text": "true"}), ("/do/execution/cancel", form)):
+                reply = await http.post(path, data=data, headers={"Origin": origin})
+                assert reply.status_code == 403, (origin, path)
+        assert (await http.get("/", headers={**HTML, "Host": "evil.example"})).status_code == 421
+        assert (await http.post("/do/node/down", data=form)).status_code == 404
+        assert (await http.post("/do/execution/cancel", json=form)).status_code == 400
+        assert (await http.get("/do/execution/cancel")).status_code == 405
+        for path in ("/static/../door.py", "/static/%2e%2e/door.py", "/static/..%2fdoor.py", "/static/"):
+            assert (await http.get(path)).status_code in (404, 405), path
+        for path in (
+            "/?seq=x",
+            "/?seq=-1",
+            "/?seq=99999999999999999999999",
+            "/?at=never",
+            "/?seq=1&at=2026-01-01",
+        ):
+            reply = await http.get(path, headers=HTML)
+            assert reply.status_code == 400, path
+            assert 'role="alert"' in reply.text
+        for path in ("/executions/<script>", "/plans/x", "/log/moon/x", "/log/plan/plan_x"):
+            reply = await http.get(path, headers=HTML)
+            assert reply.status_code in (400, 404), path
+            assert "<script>" not in reply.text.replace("<script type", ""), path
+        policy = (await http.get("/", headers=HTML)).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+    assert (await bus.ask("execution.get", form))["execution"]["status"] in ("queued", "running")
+    await bus.ask("execution.cancel", form)
+
+
+async def test_search_looks_into_commands_labels_errors_and_output(
+    info: dict[str, Any], bus: Foreign
+) -> None:
+    first = await bus.submit(shell={"command": "printf 'The Quokka\\nsmiled\\n'"}, labels=["wombat-label"])
+    second = await bus.submit(exec={"program": "no-such-numbat"})
+    await bus.over(first)
+    await bus.over(second)
+    await settled(bus)
+    async with visit(info["http_url"] + "/search?q=quokka") as page:
+        await expect(page.locator("#written tbody tr")).to_contain_text("The Quokka")
+        await page.goto(info["http_url"] + "/search?q=wombat")
+        await expect(page.locator("#said tbody tr")).to_contain_text("label")
+        await page.goto(info["http_url"] + "/search?q=NUMBAT")
+        await expect(page.locator("#said tbody tr")).to_contain_text("failed")
+        await page.goto(info["http_url"] + "/search?q=zyzzyva")
+        assert (await text(page)).count("Nothing.") == 2
+
+
+async def test_a_query_is_answered_on_a_page_now_and_in_the_past(info: dict[str, Any], bus: Foreign) -> None:
+    before = await settled(bus)
+    await bus.run(shell={"command": "true"}, labels=["counted-once"])
+    await settled(bus)
+    query = "SELECT count(*) AS n FROM executions WHERE list_contains(labels, 'counted-once')"
+    async with visit(info["http_url"] + "/sql") as page:
+        await page.fill("#q", query)
+        await page.locator("#q").press("Control+Enter")
+        await expect(page.locator("#answer td")).to_have_text("1")
+        await picture(page, "sql")
+        await page.goto(f"{info['http_url']}/sql?seq={before}&q={quote(query)}")
+        await expect(page.locator("#answer td")).to_have_text("0")
+        await page.goto(f"{info['http_url']}/sql?q={quote('DELETE FROM events')}")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await page.click(".tables a >> text=projection_bookmarks")
+        await expect(page.locator("#answer")).to_contain_text("events")
+
+
+async def test_schedules_are_paused_and_run_by_buttons(info: dict[str, Any], bus: Foreign) -> None:
+    made = await bus.ask(
+        "schedule.create",
+        {
+            "cron": "30 2 * * *",
+            "submit": {"shell": {"command": "echo night"}},
+            "description": "a nightly thing",
+        },
+    )
+    async with visit(info["http_url"] + "/schedules") as page:
+        row = page.locator("tr", has_text="a nightly thing")
+        await expect(row).to_contain_text("30 2 * * *")
+        await row.get_by_text("Pause").click()
+        await expect(row.locator(".status")).to_have_text("paused")
+        await row.get_by_text("Resume").click()
+        await expect(row.locator(".status")).to_have_text("active")
+        await row.get_by_text("Run now").click()
+        await expect(row.locator("td:nth-child(6)")).to_have_text("1")
+        await picture(page, "schedules")
+        await row.locator(".row-link").click()
+        await expect(page.locator("#facts b")).to_contain_text(["created", "paused", "resumed", "ticked"])
+        await page.locator("#facts summary").first.click()
+        await expect(page.locator("#facts details[open]")).to_contain_text("30 2 * * *")
+        await picture(page, "log")
+    await bus.ask("schedule.delete", {"schedule_id": made["schedule_id"]})
+
+
+async def test_every_page_is_for_everybody(info: dict[str, Any], bus: Foreign, tmp_path: Path) -> None:
+    name, go = await plan(bus, tmp_path, "accessible")
+    execution = await bus.submit(shell={"command": "printf '\\033[33mhi\\033[0m\\n'; echo no >&2; exit 2"})
+    await bus.over(execution)
+    await settled(bus)
+    paths = [
+        *("/", "/executions", f"/executions/{execution}", "/plans", f"/plans/{name}", "/schedules", "/dead"),
+        *(
+            "/sql?q=SELECT+1+AS+n",
+            f"/log/plan/{name}",
+            "/search?q=hi",
+            "/submit",
+            "/executions/nobody",
+            "/?seq=3",
+        ),
+    ]
+    papers: set[str] = set()
+    for scheme in ("light", "dark"):
+        async with visit(info["http_url"], color_scheme=scheme) as page:
+            for path in paths:
+                await page.goto(info["http_url"] + path)
+                await expect(page.locator("h1").first).to_be_attached()
+                bad = await audit(page)
+                assert not bad, (scheme, path, json.dumps(bad, indent=1)[:3000])
+            papers.add(await page.locator("html").evaluate("e => getComputedStyle(e).backgroundColor"))
+            await page.goto(f"{info['http_url']}/plans/{name}")
+            await expect(page.locator("#graph")).to_be_visible()
+            await picture(page, f"plan-{scheme}")
+    assert len(papers) == 2
+    phone = {"width": 390, "height": 844}
+    async with visit(
+        info["http_url"], viewport=phone, has_touch=True, is_mobile=True, color_scheme="dark"
+    ) as page:
+        for path in paths:
+            await page.goto(info["http_url"] + path)
+            wide = await page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= 390, (path, wide)
+            await picture(page, "phone-" + (re.sub(r"\W+", "-", path.partition("?")[0])[1:13] or "overview"))
+    go.touch()
+
+
+async def test_a_page_says_that_it_is_stale_and_comes_back_by_itself(own: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    up = ("up", "--detach", "--http-port", port, "--nats-port", "0")
+    assert own.cli(*up).returncode == 0
+    url = own.info["http_url"]
+    async with visit(url) as page:
+        await expect(page.locator("#nodes")).to_contain_text("up")
+        await expect(page.locator("#stale")).to_be_hidden()
+        assert own.cli("down").returncode == 0
+        await expect(page.locator("#stale")).to_contain_text("Stale since")
+        await picture(page, "stale")
+        assert own.cli(*up).returncode == 0
+        async with connect(own.info["nats_url"]) as bus:
+            await bus.run(shell={"command": "true"}, description="after the break")
+        await expect(page.locator("#stale")).to_be_hidden()
+        await expect(page.locator("#ended")).to_contain_text("after the break")
