@@ -24,6 +24,21 @@ WHOLE = BRIEF + (
 )
 SHOWN, PAGE = 30, 100
 """Rows of a part of the overview, and of a page that is nothing but a list."""
+_PARTS = {
+    "running": ("status = 'running'", "started_at DESC"),
+    "waiting": ("status IN ('queued', 'scheduled')", "created_at"),
+    "ended": ("completed_at IS NOT NULL", "completed_at DESC, seq DESC"),
+}
+_STANDING = f"WITH e AS MATERIALIZED (SELECT {BRIEF} FROM executions)" + " UNION ALL BY NAME".join(
+    [
+        " SELECT 'count' AS part, status, count(*) AS n FROM e GROUP BY status",
+        *(
+            f" (SELECT '{name}' AS part, {BRIEF} FROM e WHERE {where} ORDER BY {order} LIMIT {SHOWN})"
+            for name, (where, order) in _PARTS.items()
+        ),
+    ]
+)
+"""All parts of the overview in one question: as of the past each one costs a fold of all executions."""
 FACTS = 500
 """Facts of one entity that a page shows; the newest where there are more."""
 OVER = ("completed", "failed", "cancelled", "timed_out")
@@ -40,13 +55,8 @@ class Page(NamedTuple):
 
 async def overview(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001  the shape of every page
     """What goes on, what waits, what ended, and what a person should look at."""
-    counts, running, waiting, ended, findings, nodes, plans, limits = await look.all(
-        "SELECT status, count(*) AS n FROM executions GROUP BY status",
-        f"SELECT {BRIEF} FROM executions WHERE status = 'running' ORDER BY started_at DESC LIMIT {SHOWN}",
-        f"SELECT {BRIEF} FROM executions WHERE status IN ('queued', 'scheduled')"
-        f" ORDER BY created_at LIMIT {SHOWN}",
-        f"SELECT {BRIEF} FROM executions WHERE completed_at IS NOT NULL"
-        f" ORDER BY completed_at DESC, seq DESC LIMIT {SHOWN}",
+    standing, findings, nodes, plans, limits = await look.all(
+        _STANDING,
         f"SELECT * FROM findings WHERE closed_at IS NULL ORDER BY opened_at DESC LIMIT {SHOWN}",
         "SELECT * FROM nodes WHERE status = 'up' OR started_at > (SELECT max(started_at) FROM nodes)"
         f" - INTERVAL 1 DAY ORDER BY status DESC, started_at DESC LIMIT {SHOWN}",
@@ -59,11 +69,14 @@ async def overview(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001 
         " WHERE time <= $1::TIMESTAMP AND time > $1::TIMESTAMP - INTERVAL 1 MINUTE"
         " QUALIFY row_number() OVER (PARTITION BY execution ORDER BY time DESC) = 1"
     )
+    parts: dict[str, list[Row]] = {name: [] for name in ("count", *_PARTS)}
+    for row in standing:
+        parts[row["part"]].append(row)
     return {
-        "counts": {row["status"]: row["n"] for row in counts},
-        "running": running,
-        "waiting": waiting,
-        "ended": ended,
+        "counts": {row["status"]: row["n"] for row in parts["count"]},
+        "running": sorted(parts["running"], key=lambda row: row["started_at"], reverse=True),
+        "waiting": sorted(parts["waiting"], key=lambda row: row["created_at"]),
+        "ended": sorted(parts["ended"], key=lambda row: (row["completed_at"], row["seq"]), reverse=True),
         "findings": findings,
         "nodes": nodes,
         "plans": plans,
