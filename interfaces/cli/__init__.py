@@ -38,6 +38,8 @@ VERBS = {
     "undo": ("undo", "Take back a pause, a limit, an order or a template."),
     "decisions": ("scaler", "What was decided about modules, and why."),
     "scaler": ("scaler", "Try out how the scaler would decide."),
+    "watch": ("watch", "Watch what goes on, full screen."),
+    "search": ("watch", "Look for words in commands, labels, errors and output."),
     "logs": ("output", "What an execution wrote, unchanged."),
     "progress": ("mark", "Say how far it is, from inside a command."),
     "events": ("look", "The facts of one execution."),

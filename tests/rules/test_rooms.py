@@ -17,8 +17,7 @@ ROOMS = {
     "interfaces": {
         *("events", "bus", "actors", "projections"),
         *("msgspec", "nats", "duckdb", "psutil", "click", "rich", "starlette", "uvicorn", "yaml"),
-        "prometheus_client",
-        *("jinja2",),
+        *("jinja2", "prometheus_client", "textual"),
     },
     "plugins": {"actors.plugin", "msgspec", "jinja2", "markdown_it", "markupsafe", "pygments"},
 }
