@@ -44,6 +44,7 @@ VERBS = {
     "progress": ("mark", "Say how far it is, from inside a command."),
     "events": ("look", "The facts of one execution."),
     "replay": ("look", "The life of one execution, or the whole log as a DuckDB file."),
+    "diff": ("difference", "Where two executions part."),
     "sql": ("look", "Ask the tables, now or as of any past moment."),
     "rebuild": ("look", "Fold all tables again from the stored events."),
     "export": ("carry", "Pack executions into one file that can be read anywhere."),

@@ -49,17 +49,34 @@ async def _events(engine: "ExecutionEngine", execution_id: str) -> list[dict[str
 @click.command("replay")
 @click.argument("execution_id", metavar="ID", required=False)
 @click.option("--into", type=click.Path(path_type=Path), help="Fold the whole log into a new DuckDB file.")
+@click.option("--play", is_flag=True, help="Write its output again, at the pace at which it came.")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="How many times as quick.")
+@click.option("--idle", type=float, metavar="S", help="No silence longer than that.")
 @json_option
 @place
-def replay_verb(settings: Any, execution_id: str | None, into: Path | None, as_json: bool) -> None:
+def replay_verb(
+    settings: Any,
+    execution_id: str | None,
+    into: Path | None,
+    play: bool,
+    speed: float,
+    idle: float | None,
+    as_json: bool,
+) -> None:
     r"""Show the life of one execution, event by event, or fold the whole log into a DuckDB file.
+
+    With --play the output of the execution comes again as it came: stdout to stdout, stderr to stderr.
 
     \b
     hindbrain replay exec_01j...
+    hindbrain replay exec_01j... --play --speed 10 --idle 2
     hindbrain replay --into copy.duckdb
     """
     if (into is None) == (execution_id is None):
         raise click.UsageError("give an ID, or --into FILE")
+    if play and execution_id is not None:
+        _play(settings(), execution_id, speed, idle, as_json)
+        return
     if into is not None:
         from interfaces import audit
 
@@ -95,6 +112,16 @@ def _delta(milliseconds: int) -> str:
     if milliseconds < 60_000:
         return f"+{milliseconds / 1000:.2f} s"
     return f"+{milliseconds / 60_000:.1f} min"
+
+
+@connected
+async def _play(
+    engine: "ExecutionEngine", execution_id: str, speed: float, idle: float | None, as_json: bool
+) -> None:
+    from interfaces.playback import play
+
+    async for chunk in play(engine, execution_id, speed, idle):
+        show.chunk(chunk, as_json)
 
 
 @click.command("sql")

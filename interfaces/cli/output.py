@@ -1,6 +1,5 @@
 """What a command wrote, byte for byte."""
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,10 +39,4 @@ async def _logs(
     engine: "ExecutionEngine", execution_id: str, offsets: dict[str, int], follow: bool, as_json: bool
 ) -> None:
     async for chunk in engine.output(execution_id, offsets, follow):
-        if as_json:
-            line = {"stream": chunk.stream, "offset": chunk.offset, "time": chunk.time, "text": chunk.text}
-            show.dump(line)
-            continue
-        out = sys.stderr.buffer if chunk.stream == "stderr" else sys.stdout.buffer
-        out.write(chunk.data)
-        out.flush()
+        show.chunk(chunk, as_json)

@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from interfaces.live import Chunk
+
 COLOURS = {
     "completed": "green",
     "running": "cyan",
@@ -36,6 +38,16 @@ def dump(value: Any) -> None:
     import msgspec
 
     click.echo(msgspec.json.encode(value))
+
+
+def chunk(piece: "Chunk", as_json: bool) -> None:
+    """Write a piece of output where it belongs, unchanged; or as JSON on one line."""
+    if as_json:
+        dump({"stream": piece.stream, "offset": piece.offset, "time": piece.time, "text": piece.text})
+        return
+    out = sys.stderr.buffer if piece.stream == "stderr" else sys.stdout.buffer
+    out.write(piece.data)
+    out.flush()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

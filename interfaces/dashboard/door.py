@@ -1,5 +1,6 @@
 """The routes of the dashboard, and how a page is written."""
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from events.errors import HindbrainError
+from events.errors import HindbrainError, Validation
 from interfaces import sse
 from interfaces.dashboard import acts, output, pages, words
 from interfaces.dashboard.live import Hub
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MOMENT = ("seq", "at")
 """What in an address says which moment of the past is looked at."""
+SPEED = re.compile(r"\d{1,4}(?:\.\d{1,3})?")
 PLAIN = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -61,6 +63,7 @@ class Dashboard:
             Route("/do/{kind}/{verb}", self.act, methods=["POST"]),
             Route("/live", self.live),
             Route("/executions/{id}/pieces", self.pieces),
+            Route("/executions/{id}/play", self.play),
             Route("/executions/{id}/download", self.download),
             Mount("/static", StaticFiles(packages=[("interfaces.dashboard", "static")])),
         ]
@@ -85,6 +88,14 @@ class Dashboard:
         until = sse.place(request.query_params.get("until", ""))
         found = await output.between(self._engine, request.path_params["id"], begin, until)
         return Response(msgspec.json.encode({"pieces": found}), 200, PLAIN, "application/json")
+
+    async def play(self, request: Request) -> Response:
+        """Play the output of one execution back, `speed` times as quick (server-sent events)."""
+        execution_id, speed = request.path_params["id"], request.query_params.get("speed", "1")
+        await self._engine.get_status(execution_id)
+        if not SPEED.fullmatch(speed) or not float(speed):
+            raise Validation(f"speed is {speed!r}: write a number above 0", field="speed")
+        return StreamingResponse(output.again(self._engine, execution_id, float(speed)), headers=STREAM)
 
     async def download(self, request: Request) -> Response:
         """Give all that was written until now; `stream` is stdout, stderr or both, merged by time."""

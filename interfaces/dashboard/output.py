@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from events.errors import TooLarge, Validation
 from interfaces.live import STREAMS
-from interfaces.sse import Letters
+from interfaces.playback import play
+from interfaces.sse import Letters, message
 
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
 
 MOST = 4 * 1024 * 1024
 """Bytes that one answer may hold."""
+IDLE_SECONDS = 3.0
+"""No silence of a playback is longer."""
 
 
 def streams(name: str) -> tuple[str, ...]:
@@ -45,6 +48,17 @@ async def between(
         if not open_:
             break
     return found
+
+
+async def again(engine: "ExecutionEngine", execution_id: str, speed: float) -> AsyncGenerator[bytes]:
+    """The output once more as server-sent events, at the pace at which it came, times `speed`."""
+    letters = {name: Letters(0) for name in STREAMS}
+    places: dict[str, int] = dict.fromkeys(STREAMS, 0)
+    async for chunk in play(engine, execution_id, speed, IDLE_SECONDS):
+        if (whole := letters[chunk.stream].feed(chunk.data)) is not None:
+            said = {"stream": chunk.stream, "offset": whole[0], "time": chunk.time, "text": whole[1]}
+            yield message(said, places)
+    yield message({}, places, "end")
 
 
 async def raw(engine: "ExecutionEngine", execution_id: str, wanted: tuple[str, ...]) -> AsyncGenerator[bytes]:

@@ -286,6 +286,35 @@ out.write("</script><script>window.pwned = 3</script>\n")
         assert await page.locator("#output span").last.evaluate("e => e.style.color") == "rgb(0, 255, 0)"
 
 
+async def test_a_run_is_played_back_on_its_page(info: dict[str, Any], bus: Foreign) -> None:
+    line = "echo one; sleep 0.4; echo two >&2; sleep 0.4; echo three"
+    execution = await bus.submit(shell={"command": line})
+    await bus.over(execution)
+    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+        lines = page.locator("#output > div")
+        await expect(lines).to_have_text(["one", "two", "three"])
+        await expect(page.locator("#output[data-over]")).to_be_attached()
+        await page.select_option("#speed", "4")
+        await page.evaluate(WATCH)
+        await page.click("#play")
+        await expect(page.locator("#output[data-played]")).to_be_attached()
+        await expect(lines).to_have_text(["one", "two", "three"])
+        assert await page.evaluate("window.counts") == [0, 1, 2, 3]
+    async with httpx.AsyncClient(base_url=info["http_url"], timeout=20) as http:
+        for speed in ("0", "-1", "x", "1e9", "nan"):
+            reply = await http.get(f"/executions/{execution}/play?speed={speed}")
+            assert reply.status_code == 400, speed
+
+
+WATCH = """() => {
+  window.counts = [];
+  const box = document.getElementById("output");
+  new MutationObserver(() => {
+    if (window.counts.at(-1) !== box.childElementCount) window.counts.push(box.childElementCount);
+  }).observe(box, { childList: true });
+}"""
+
+
 async def test_a_page_of_elsewhere_can_do_nothing(info: dict[str, Any], bus: Foreign) -> None:
     execution = await bus.submit(shell={"command": "sleep 600"})
     form = {"execution_id": execution}

@@ -59,7 +59,8 @@ class Terminal {
 
 // Show the output; gives the function that lets go of it.
 export function show(box, { past, stale, fresh, progress, over }) {
-  const terminal = new Terminal(box), follow = document.getElementById("follow");
+  let terminal = new Terminal(box);
+  const follow = document.getElementById("follow");
   const until = { stdout: Number(box.dataset.stdout), stderr: Number(box.dataset.stderr) };
   const begin = { stdout: Math.max(0, until.stdout - TAIL), stderr: Math.max(0, until.stderr - TAIL) };
   const skipped = begin.stdout + begin.stderr, before = document.getElementById("before");
@@ -85,6 +86,16 @@ export function show(box, { past, stale, fresh, progress, over }) {
     fetch(`${box.dataset.pieces}?${range}`).then((reply) => reply.json()).then(({ pieces }) => pieces.forEach(take)).catch(stale);
     return () => {};
   }
+  document.getElementById("play").addEventListener("click", () => {
+    source.close();
+    box.replaceChildren();
+    terminal = new Terminal(box);
+    before.hidden = follow.checked = true;
+    source = new EventSource(`${box.dataset.play}?speed=${document.getElementById("speed").value}`);
+    source.onmessage = (message) => take(JSON.parse(message.data));
+    source.onerror = () => source.close();
+    source.addEventListener("end", () => { source.close(); box.dataset.played = ""; });
+  });
   source = new EventSource(`${box.dataset.stream}?after=o${begin.stdout}.e${begin.stderr}`);
   source.onmessage = (message) => take(JSON.parse(message.data));
   source.onopen = fresh;
