@@ -73,7 +73,7 @@ def said(row: dict[str, Any]) -> str:
     data: dict[str, Any] = row["data"]
     match row["event"]:
         case "held" | "queued" if "spec" in data:
-            forms = ("exec", "shell", "code", "script", "aws")
+            forms = ("exec", "shell", "code", "script", "aws", "job")
             shown = next((data["spec"][form] for form in forms if form in data["spec"]), "")
             return shown if isinstance(shown, str) else msgspec.json.encode(shown).decode()
         case "started" if "node" in data:

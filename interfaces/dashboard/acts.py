@@ -14,11 +14,18 @@ from events.errors import NotFound, TooLarge, Validation
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
 
-FIELDS = {"execution": "execution_id", "dead": "execution_id", "plan": "plan_id", "schedule": "schedule_id"}
+FIELDS = {
+    "execution": "execution_id",
+    "dead": "execution_id",
+    "plan": "plan_id",
+    "schedule": "schedule_id",
+    "module": "module",
+}
 ACTS = {
     *(("execution", verb) for verb in ("cancel", "retry")),
     *(("plan", verb) for verb in ("cancel", "pause", "resume", "rerun")),
     *(("schedule", verb) for verb in ("pause", "resume", "run")),
+    *(("module", verb) for verb in ("pause", "resume", "restart")),
     *(("dead", verb) for verb in ("retry", "discard")),
 }
 FORM_MAX = 1024 * 1024
@@ -51,8 +58,8 @@ async def act(engine: "ExecutionEngine", kind: str, verb: str, given: dict[str, 
     entity = reply.get("plan_id") or reply.get("execution_id") or given[field]
     pages = {"exec": "/executions/", "plan": "/plans/"}
     room = pages.get(entity.partition("_")[0])
-    if kind == "schedule":
-        return "/schedules", int(reply.get("seq", 0))
+    if kind in ("schedule", "module"):
+        return f"/{kind}s", int(reply.get("seq", 0))
     if verb == "discard" or room is None:
         return "/dead", int(reply.get("seq", 0))
     return f"{room}{entity}", int(reply.get("seq", 0))

@@ -173,6 +173,36 @@ async def dead(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001  the
     return {"found": await look.rows(f"SELECT * FROM dead_letters ORDER BY parked_at DESC LIMIT {PAGE}")}
 
 
+async def modules(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001  the shape of every page
+    """Modules with their workers, how many of them are at work, and what waits for them."""
+    found, counts, workers = await look.all(
+        f"SELECT * FROM modules ORDER BY id LIMIT {PAGE}",
+        "SELECT module, count(*) FILTER (status = 'running') AS active,"
+        " count(*) FILTER (status IN ('queued', 'scheduled')) AS waiting,"
+        " count(*) FILTER (status = 'completed') AS completed,"
+        " count(*) FILTER (status IN ('failed', 'timed_out')) AS failed FROM executions GROUP BY module",
+        "SELECT module, sum(len(workers)) AS up FROM workers WHERE ended_at IS NULL GROUP BY module",
+    )
+    none = {"active": 0, "waiting": 0, "completed": 0, "failed": 0}
+    work = {row["module"]: row for row in counts}
+    up = {row["module"]: row["up"] for row in workers}
+    return {
+        "found": [row | none | work.get(row["id"], {}) | {"up": up.get(row["id"], 0)} for row in found],
+        "commands": none | work.get("commands", {}),
+    }
+
+
+async def decisions(look: Look, asked: Asked) -> dict[str, Any]:
+    """What was decided about modules, the newest first, each with all that was seen."""
+    wanted = {"type = ?": asked.get("type"), "module = ?": asked.get("module")}
+    given = {text: value for text, value in wanted.items() if value}
+    where = " AND ".join(given) or "true"
+    found = await look.rows(
+        f"SELECT * FROM decisions WHERE {where} ORDER BY seq DESC LIMIT {PAGE}", *given.values()
+    )
+    return {"found": found}
+
+
 async def log(look: Look, asked: Asked) -> dict[str, Any]:
     """Every fact of one entity, with the state that it led to."""
     kind, name = asked["kind"], asked["id"]
@@ -261,6 +291,8 @@ PAGES = (
     Page("/plans/{id}", "plan.html", "Plan", plan),
     Page("/schedules", "schedules.html", "Schedules", schedules),
     Page("/dead", "dead.html", "Dead letters", dead),
+    Page("/modules", "modules.html", "Modules", modules),
+    Page("/decisions", "decisions.html", "Decisions", decisions),
     Page("/sql", "sql.html", "SQL", sql),
     Page("/log/{kind}/{id}", "log.html", "Log", log),
     Page("/search", "search.html", "Search", find),

@@ -1,8 +1,11 @@
 """The dashboard in a real browser, on a real node: what people see, and what they can do."""
 
+import asyncio
 import json
 import re
 import socket
+import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +15,11 @@ import pytest
 from browsing import audit, picture, text, visit
 from foreign import Foreign, Place, connect
 from playwright.async_api import Page, expect
+
+from bus.log import Log
+from events import decision
+from events.ports import Ask
+from tests.bench.stand import bridge
 
 pytestmark = pytest.mark.asyncio
 
@@ -413,13 +421,87 @@ async def test_schedules_are_paused_and_run_by_buttons(info: dict[str, Any], bus
     await bus.ask("schedule.delete", {"schedule_id": made["schedule_id"]})
 
 
+GREETER = """
+import msgspec
+from actors.plugin import Context, Plugin
+
+plugin = Plugin("greeter")
+
+
+class Greet(msgspec.Struct):
+    '''Whom to greet.'''
+
+    name: str
+
+
+@plugin.job("greet")
+def greet(ask: Greet, context: Context) -> str:
+    '''Say hello.'''
+    return f"Hello, {ask.name}"
+"""
+
+
+async def test_modules_are_steered_and_their_decisions_tell_what_was_seen(own: Place, tmp_path: Path) -> None:
+    (tmp_path / "shown_greeter.py").write_text(GREETER)
+    plugins = json.dumps({"greeter": "shown_greeter:plugin"})
+    own.up(PYTHONPATH=str(tmp_path), HINDBRAIN_PLUGINS=plugins)
+    url = own.info["http_url"]
+    async with connect(own.info["nats_url"]) as bus:
+        async with visit(url + "/modules") as page:
+            row = page.locator("tr", has_text="greeter")
+            await expect(row.locator(".status")).to_have_text("running")
+            job = {"type": "greeter:greet", "data": {"name": "you"}}
+            await bus.over((await bus.ask("job.submit", job))["execution_id"])
+            await expect(row.locator("td").nth(4)).to_have_text("1")
+            await row.get_by_text("Pause").click()
+            await expect(row.locator(".status")).to_have_text("paused")
+            await row.get_by_text("Resume").click()
+            await expect(row.locator(".status")).to_have_text("running")
+            await picture(page, "modules")
+            await row.locator(".row-link").click()
+            await expect(page.locator("#facts b")).to_contain_text(
+                ["declared", "started", "paused", "resumed"]
+            )
+        async with visit(url + "/decisions") as page:
+            await expect(page.locator("#found")).to_contain_text("Nothing was decided yet.")
+            seen = {"snapshot": {"busy": 4}, "policy": {"kind": "classic"}}
+            make = decision.Make(type="scale_up", module="greeter", context="All 4 are busy <b>", data=seen)
+            await asyncio.to_thread(decide, own.data, make)
+            await expect(page.locator("#found b")).to_have_text("scale up")
+            await expect(page.locator("#found summary")).to_contain_text("All 4 are busy <b>")
+            await page.locator("#found summary").click()
+            await expect(page.locator("#found pre")).to_contain_text('"busy": 4')
+            await picture(page, "decisions")
+            await page.goto(url + "/decisions?type=refused")
+            await expect(page.locator("#found")).to_contain_text("Nothing was decided yet.")
+
+
+def decide(data: Path, make: decision.Make) -> None:
+    """Write a decision into the log, as the scaler does."""
+    stored = threading.Event()
+    with bridge(data) as bus:
+        ask = Ask(decision.DECISION, decision.entity(1, make.module), make, by="test")
+        Log(bus, lambda: round(time.time() * 1000)).handle([ask], lambda _: stored.set())
+        assert stored.wait(30)
+
+
 async def test_every_page_is_for_everybody(info: dict[str, Any], bus: Foreign, tmp_path: Path) -> None:
     name, go = await plan(bus, tmp_path, "accessible")
     execution = await bus.submit(shell={"command": "printf '\\033[33mhi\\033[0m\\n'; echo no >&2; exit 2"})
     await bus.over(execution)
     await settled(bus)
     paths = [
-        *("/", "/executions", f"/executions/{execution}", "/plans", f"/plans/{name}", "/schedules", "/dead"),
+        *(
+            "/",
+            "/executions",
+            f"/executions/{execution}",
+            "/plans",
+            f"/plans/{name}",
+            "/schedules",
+            "/modules",
+            "/decisions",
+            "/dead",
+        ),
         *(
             "/sql?q=SELECT+1+AS+n",
             f"/log/plan/{name}",
