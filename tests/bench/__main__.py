@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench import figures, peers
 from tests.bench.run import Run
 
-BENCHES = ("memory", "appends", "latency", "executions", "jobs", "output", "replay", "rebuild")
+BENCHES = ("memory", "appends", "latency", "executions", "jobs", "output", "replay", "rebuild", "pages")
 """Memory comes first: this process maps DuckDB later on, and who shares a page halves its count."""
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
