@@ -206,7 +206,11 @@ SCHEMA: dict[str, Any] = {
 
 def parsed(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
     seen: list[Any] = []
-    monkeypatch.setattr(tools, "call", lambda _, name, given, **how: seen.append((name, given, how)))
+
+    def call(_: Any, name: str, given: Any, **how: Any) -> None:
+        seen.append((name, given, how))
+
+    monkeypatch.setattr(tools, "call", call)
     verb = tools.verb({"name": "t", "description": "D", "plugin": "p", "schema": SCHEMA})
     done = CliRunner().invoke(verb, words)
     return seen[0][1] if seen else done.output
