@@ -434,19 +434,24 @@ class Modules:
 
         def done(outcomes: Sequence[Outcome]) -> None:
             for outcome in outcomes:
-                if outcome.ask.decider is PLUGIN and outcome.error is None:
+                if outcome.ask.decider is not PLUGIN:
+                    continue  # each of the three may be answered by itself
+                error = outcome.error
+                if error is None:
                     self.home.catalogue.learn(pool.name, outcome.snapshot.state)
                     types = ", ".join(each.type for each in known.handlers)
                     log.info("plugin %s %s is registered: %s", pool.name, known.version, types)
+                self.tell(Asked(lambda modules, error=error: modules.loaded(pool.name, error), NOBODY))
             self.tell(Stored(outcomes))
-            self.tell(Asked(lambda modules: modules.loaded(pool.name), NOBODY))
 
         self._log.handle(asks, done)
 
-    def loaded(self, name: str) -> None:
-        """A plugin was registered."""
-        self._notice(Noticed("plugin", name, "it is loaded", {}, over=True))
-        self._loaded(self.pools[name], None)
+    def loaded(self, name: str, error: HindbrainError | None) -> None:
+        """A plugin was registered, or could not be."""
+        if error is None:
+            self._notice(Noticed("plugin", name, "it is loaded", {}, over=True))
+        if pool := self.pools.get(name):
+            self._loaded(pool, error)
 
     def _loaded(self, pool: Pool, answer: HindbrainError | str | None) -> None:
         for done in self._loading.pop(pool.name, []):
