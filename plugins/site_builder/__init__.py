@@ -111,12 +111,11 @@ def content_generation(data: SectionJobData, context: Context) -> SectionResult:
 
 def generate(given: Generate, context: PluginContext) -> dict[str, Any]:
     """Queue one job for each section of a page; answers at once."""
+    from plugins.site_builder.build import working
     from plugins.site_builder.sections import sections
 
-    items = [
-        {"page": given.page, "section": section, "workingDir": given.working_dir}
-        for section in sections(given.page)
-    ]
+    names, folder = sections(given.page), str(working(given.working_dir))
+    items = [{"page": given.page, "section": name, "workingDir": folder} for name in names]
     batch = context.enqueue_batch(
         "content-generation",
         items,

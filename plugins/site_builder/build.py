@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 RECORD, LOCK, CONFIG = ".site-build", ".site-build.lock", "site.toml"
 
 
-class Unfit(Exception):
+class Unfit(ValueError):
     """There is nothing that could be built, or no place for it."""
 
 
@@ -49,12 +49,18 @@ def build(data: SiteBuildJobData, context: Context) -> BuildResult:
 
 
 def _places(data: SiteBuildJobData) -> tuple[Path, Path]:
-    folder, output = place(data.working_dir, "workingDir"), place(data.output_dir, "outputDir")
-    if not folder.is_dir():
-        raise Unfit(f"there is no folder {folder}: name the one with the Markdown in workingDir")
+    folder, output = working(data.working_dir), place(data.output_dir, "outputDir")
     if folder.is_relative_to(output):
         raise Unfit(f"{output} holds {folder}: build into a folder of its own")
     return folder, output
+
+
+def working(given: str) -> Path:
+    """The folder of Markdown."""
+    folder = place(given, "workingDir")
+    if not folder.is_dir():
+        raise Unfit(f"there is no folder {folder}: name the one with the Markdown in workingDir")
+    return folder
 
 
 def place(given: str, field: str) -> Path:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from plugins.site_builder import SectionJobData, SectionResult
-from plugins.site_builder.build import place, read_config
+from plugins.site_builder.build import read_config, working
 from plugins.site_builder.pages import SECTIONS, find, plain
 
 MARK = "<!-- Made by generate, and made again by it until this line is removed. -->"
@@ -40,9 +40,7 @@ def make(data: SectionJobData) -> SectionResult:
     known = sections(data.page)
     if data.section not in known:
         raise ValueError(f"{data.page} has no section {data.section!r}, it has: {', '.join(known)}")
-    folder = place(data.working_dir, "workingDir")
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}: name the one with the Markdown in workingDir")
+    folder = working(data.working_dir)
     name = _templates(data.page)[known.index(data.section)]
     target = folder / SECTIONS / data.page / name
     written = not target.exists() or target.read_text(encoding="utf-8").startswith(MARK)
