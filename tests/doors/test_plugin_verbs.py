@@ -207,10 +207,10 @@ SCHEMA: dict[str, Any] = {
 def parsed(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
     seen: list[Any] = []
 
-    def call(_: Any, name: str, given: Any, **how: Any) -> None:
-        seen.append((name, given, how))
+    def called(settings: Any, name: str, given: Any, **how: bool) -> None:
+        seen.append((name, given, how, settings))
 
-    monkeypatch.setattr(tools, "call", call)
+    monkeypatch.setattr(tools, "call", called)
     verb = tools.verb({"name": "t", "description": "D", "plugin": "p", "schema": SCHEMA})
     done = CliRunner().invoke(verb, words)
     return seen[0][1] if seen else done.output

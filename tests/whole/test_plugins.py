@@ -76,12 +76,13 @@ async def test_what_a_handler_does_not_take_is_refused_before_it_is_queued(guide
     await load(guided, "shop")
     await load(guided, "till")
     before = await guided.last()
-    for kind, data, field in (
+    cases: list[tuple[str, Any, str]] = [
         ("shop:bill", {"number": "7", "items": []}, "job.data.number"),
         ("shop:bill", {"number": 7, "items": [], "typo": 1}, "job.data"),
         ("till:refund", -1, "job.data"),
         ("till:refund", "all", "job.data"),
-    ):
+    ]
+    for kind, data, field in cases:
         with pytest.raises(Refused) as refused:
             await submit(guided, kind, data)
         assert (refused.value.code, refused.value.details["field"]) == ("validation", field)
