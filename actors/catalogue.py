@@ -84,6 +84,13 @@ class Catalogue:
             priority=given.priority if asked else handler.priority,
         )
 
+    def known(self, given: spec.Spec) -> spec.Spec:
+        """Do the same for a step of a plan, which is queued all the same while nobody here knows its plugin."""
+        state = None if given.job is None else self._known.get(given.job.plugin)
+        if given.job is None or state is None or state.manifest is None or not state.loaded:
+            return given
+        return self.admit(given, asked=given.priority != "medium")
+
     def _check(self, job: Job) -> None:
         validator = self._schemas.get(job.type)
         if validator is None:

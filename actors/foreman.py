@@ -217,6 +217,7 @@ class Foreman:
         )
         self._tasks[entity] = self._hands[worker] = task
         self._slots.enter()
+        log.debug("job started job_id=%s type=%s worker=%s", entity, job.type if job else "", worker)
         if handler.options.repeatable:
             self._workers[worker](task)
         else:

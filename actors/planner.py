@@ -194,7 +194,9 @@ class Planner(Role):
             self._whose[child] = lead
             self.watched.add(child)
             try:
-                ask = starting.ask(state, launch, self.home.default_timeout_ms, now, self.by)
+                ask = starting.ask(
+                    state, launch, self.home.default_timeout_ms, now, self.by, self.home.catalogue
+                )
             except HindbrainError as error:
                 lead.began(child, launch, launch.step)
                 lead.ended(child, starting.refused(launch, error.problem))

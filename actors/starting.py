@@ -1,10 +1,11 @@
 """From what the rules of a plan say shall run to what the log is asked, and from its end to a result."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from actors import languages
+from actors.catalogue import Catalogue
 from events import codec, execution, ids, plan, spec, trace
 from events.errors import Problem
 from events.execution import EXECUTION
@@ -23,7 +24,14 @@ _STATUS: dict[type[Event], Ended] = {
 }
 
 
-def ask(state: plan.State, launch: Launch, default_timeout_ms: int | None, now: int, by: str) -> Ask:
+def ask(
+    state: plan.State,
+    launch: Launch,
+    default_timeout_ms: int | None,
+    now: int,
+    by: str,
+    catalogue: Catalogue,
+) -> Ask:
     """What makes a step run; `Validation` when what it refers to is not there.
 
     It is the same whoever asks and how often, so it is stored once.
@@ -52,7 +60,7 @@ def ask(state: plan.State, launch: Launch, default_timeout_ms: int | None, now: 
         made = msgspec.structs.replace(made, timeout_ms=default_timeout_ms)
     due = spec.due(wish, now)
     command = execution.Submit(
-        spec=made,
+        spec=catalogue.known(made),
         digest=codec.digest([codec.encode(made)])[:32],
         taken_by=taken_by,
         until=None if due is None else codec.stamp(due),
@@ -95,9 +103,14 @@ def ended(launch: Launch, child: str, end: execution.Terminal) -> Result:
         execution_id=child,
         exit_code=end.end.exit_code,
         error=getattr(end, "error", None),
-        outputs=end.end.outputs,
+        outputs=end.end.outputs or _named(end.end.value),
         duration_ms=end.end.duration_ms,
     )
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """What a job returned, if that has names by which later steps can ask for it."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def refused(launch: Launch, problem: Problem) -> Result:

@@ -193,7 +193,7 @@ ends = st.builds(
     last_output=maybe,
     last_output_at=st.none() | times,
     progress=progresses,
-    value=st.none() | st.dictionaries(st.sampled_from("xy"), st.integers(0, 9), min_size=1),
+    value=st.none() | text | st.dictionaries(st.sampled_from("xy"), st.integers(0, 9), min_size=1),
 )
 codes = st.builds(Spec, code=st.text(max_size=300), language=filled)
 blobs = st.builds(Spec, code=st.builds(Blob, blob=filled), language=filled)
