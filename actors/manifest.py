@@ -69,7 +69,7 @@ def load(module: str, source: str, jobs: Jobs, overrides: Mapping[str, Any]) -> 
     if not source:
         context = PluginContext(module, jobs)
         context.register_job_handler(CALL, call, description="Run a function that can be imported.")
-        return _loaded(context, Capabilities(), "0", "", source, _profile(module, overrides))
+        return _loaded(context, Capabilities(), "0", "", source, profiled(module, overrides))
     if source.startswith(ENTRY):
         name = source.removeprefix(ENTRY)
         points = importlib.metadata.entry_points(group=GROUP, name=name)
@@ -86,7 +86,7 @@ def load(module: str, source: str, jobs: Jobs, overrides: Mapping[str, Any]) -> 
         context.register_job_handler(
             CALL, call, visibility="trusted", description="Run a function that can be imported."
         )
-    made = _profile(name, {**getattr(given, "module", {}), **overrides, "plugin": name})
+    made = profiled(name, {**getattr(given, "module", {}), **overrides, "plugin": name})
     version, text = str(getattr(given, "version", "0")), str(getattr(given, "description", ""))
     return _loaded(context, capabilities, version, text, source, made)
 
@@ -95,7 +95,8 @@ class _Strict(Profile, forbid_unknown_fields=True):
     """What is said of a module; a typo must fail loudly."""
 
 
-def _profile(name: str, options: Mapping[str, Any]) -> Profile:
+def profiled(name: str, options: Mapping[str, Any]) -> Profile:
+    """Make a profile of what is said of a module; `Validation` says what cannot be."""
     try:
         strict = msgspec.convert(dict(options), _Strict)
     except msgspec.ValidationError as error:

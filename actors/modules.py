@@ -251,8 +251,8 @@ class Modules:
     def check_total(self, name: str, workers: int) -> None:
         """Refuse more workers than there may be in all."""
         others = sum(pool.state.workers for pool in self.pools.values() if pool.name != name)
-        most = self.survey.total_max
-        if workers > self.pools[name].state.workers and others + workers > most:
+        before, most = self.pools[name].state.workers if name in self.pools else 0, self.survey.total_max
+        if workers > before and others + workers > most:
             raise Limit(
                 f"{workers} workers of {name} and {others} of others are more than {most}: "
                 "raise workers_max, or have fewer elsewhere"
@@ -274,6 +274,27 @@ class Modules:
         pool.source, pool.wanted, pool.refusal = source, True, ""
         pool.loads += 1
         self._loading.setdefault(name, []).append(done)
+
+    def has(self, name: str) -> bool:
+        """Whether that module is to run on this node."""
+        pool = self.pools.get(name)
+        return pool is not None and pool.wanted and not pool.refusal
+
+    def begin(
+        self, name: str, profile: Mapping[str, Any], done: Callable[[HindbrainError | str | None], None]
+    ) -> None:
+        """Bring up a module of functions, or wait until it is up; the settings win over what is said here."""
+        if self.has(name):
+            pool = self.pools[name]
+            if pool.total or pool.state.status == "error":
+                done(None)
+            else:
+                self._loading.setdefault(name, []).append(done)
+            return
+        self._overrides[name] = {**profile, **self._overrides.get(name, {})}
+        if pool := self.pools.get(name):
+            pool.overrides = self._overrides[name]
+        self.load(name, "", done)
 
     def unload(self, name: str) -> None:
         """Its hosts finish what they have and end."""

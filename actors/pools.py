@@ -9,18 +9,19 @@ from typing import Any
 
 import msgspec
 
-from actors import clerk
+from actors import clerk, manifest, tally
 from actors.catalogue import Catalogue
-from actors.clerk import Verbs
-from actors.modules import Asked, Modules
+from actors.clerk import Table, Verbs
+from actors.modules import Asked, Modules, Stored
 from actors.pool import Host, Pool
 from events import codec, job, module, plugin, service, spec
 from events.asks import module as asks
+from events.asks import threads
 from events.errors import Conflict, HindbrainError, NotFound, Unavailable, Validation
 from events.message import Message
 from events.module import MODULE
 from events.plugin import PLUGIN
-from events.ports import Ask, Call, Log, Outcome
+from events.ports import Ask, Call, Doors, Log, Outcome
 
 RANKS = ("public", "trusted", "admin")
 Submit = Callable[[spec.Submit, Call, Callable[[bytes], None]], None]
@@ -39,9 +40,10 @@ class Pools:
         submit: Submit,
         right: str,
         token: str,
+        doors: Doors,
     ) -> None:
         """Prepare; `right` is what callers may use who show nothing, `token` what administrators show."""
-        self._log, self._node, self._catalogue = journal, node, catalogue
+        self._log, self._node, self._catalogue, self._doors = journal, node, catalogue, doors
         self._modules, self._submit, self._right, self._token = modules, submit, right, token
 
     @property
@@ -50,6 +52,8 @@ class Pools:
         return {
             ("module", "list"): self._list,
             ("module", "status"): self._status,
+            ("module", "threads"): self._threads,
+            ("module", "start"): self._start,
             ("module", "pause"): lambda ask, call: self._act(ask, call, module.Pause(reason=ask.reason)),
             ("module", "resume"): lambda ask, call: self._act(ask, call, module.Resume(reason=ask.reason)),
             ("module", "restart"): lambda ask, call: self._act(ask, call, module.Restart(reason=ask.reason)),
@@ -90,13 +94,52 @@ class Pools:
             found(modules, ask.module)
             if isinstance(command, module.Scale):
                 modules.check_total(ask.module, command.workers)
-            self._log.handle([Ask(MODULE, ask.module, command, by=call.by, trace=call.trace)], done)
+            self._answer(call, ask.module, command)
+
+        self._with(call, act)
+
+    def _answer(self, call: Call, name: str, command: module.AnyCommand) -> None:
+        """Have it decided, and answer what became of the module once the hosts' side knows of it."""
 
         def done(outcomes: Sequence[Outcome]) -> None:
+            self._modules(Stored(outcomes))
             for outcome in outcomes:
                 clerk.answer(call, lambda outcome=outcome: outcome.error or _changed(outcome))
 
+        self._log.handle([Ask(MODULE, name, command, by=call.by, trace=call.trace)], done)
+
+    def _start(self, ask: asks.Start, call: Call) -> None:
+        name = job.plugin_name(ask.module)
+        profile = manifest.profiled(name, ask.profile)
+
+        def act(modules: Modules) -> None:
+            if not modules.has(name):
+                modules.check_total(name, profile.workers)
+            modules.begin(name, ask.profile, loaded)
+
+        def loaded(reason: HindbrainError | str | None) -> None:
+            if reason is None:
+                self._answer(call, name, module.Start())
+            else:
+                call.refuse(Validation(f"module {name} cannot be started: {reason}", field="module"))
+
         self._with(call, act)
+
+    def _threads(self, ask: threads.Ask, call: Call) -> None:
+        def counted(answer: Table | HindbrainError) -> None:
+            if isinstance(answer, HindbrainError):
+                call.refuse(answer)
+                return
+
+            def act(modules: Modules) -> None:
+                if ask.module is not None:
+                    found(modules, ask.module)
+                one = tally.tally(answer, modules, lambda pool: ask.module in (None, pool.name))
+                call.answer(codec.encode(one))
+
+            self._with(call, act)
+
+        clerk.ask(self._doors, tally.COUNTS, [self._node], counted, min_seq=ask.min_seq)
 
     def _task(self, ask: asks.SubmitTask, call: Call) -> None:
         if (ask.handler is None) == (ask.function is None):

@@ -57,6 +57,11 @@ class Survey:
         self._known = False
         self._open: set[tuple[str, str]] | None = None
 
+    @property
+    def categories(self) -> dict[str, int]:
+        """How many workers each category may have now."""
+        return {name: max(most, self.maxima.get(name, 0)) for name, most in self._base.items()}
+
     def tick(self, pools: Iterable[Pool]) -> None:
         """Look, when it is time."""
         now = time.monotonic()

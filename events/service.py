@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from events.asks import dead, decision, limit, log, module, plan, schedule, tables, template
+from events.asks import dead, decision, limit, log, module, plan, schedule, tables, template, threads
 from events.asks import why as whys
 from events.asks.dead import Again as Again
 from events.asks.dead import Refused as Refused
@@ -397,5 +397,6 @@ VERBS: tuple[Verb, ...] = (
     *plan.VERBS,
     *template.VERBS,
     *module.VERBS,
+    *threads.VERBS,
     *decision.VERBS,
 )

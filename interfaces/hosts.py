@@ -113,4 +113,6 @@ def _place(data: Path, host: str) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("HINDBRAIN_")}
+    """Ours, so that a host can import what this process can: a node may run inside of somebody's program."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HINDBRAIN_")}
+    return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

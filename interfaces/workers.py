@@ -142,6 +142,7 @@ class Workers:
             submit,
             self._settings.right,
             self._token,
+            self._doors,
         )
 
     def check(self, job: Job, call: Call, then: Callable[[], None]) -> None:

@@ -28,6 +28,14 @@ class Act(Strict):
     reason: str = ""
 
 
+class Start(Strict):
+    """Have a module of functions, from now on until the node goes down; one that is there stays as it is."""
+
+    module: str
+    profile: dict[str, Any] = {}
+    """What it is: `category`, `priority`, `workers`, ... as in the settings."""
+
+
 class Scale(Strict):
     """Have so many workers from now on."""
 
@@ -262,6 +270,7 @@ class Queued(Message, omit_defaults=False):
 VERBS = (
     Verb("module", "list", ListModules, Modules, "All modules and how they are doing on this node."),
     Verb("module", "status", Which, OneModule, "One module with its workers."),
+    Verb("module", "start", Start, Changed, "Bring up a module that runs functions which can be imported."),
     Verb("module", "pause", Act, Changed, "Finish what is in hand and take nothing more."),
     Verb("module", "resume", Act, Changed, "Take work again."),
     Verb("module", "scale", Scale, Changed, "Have another number of workers."),
