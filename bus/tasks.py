@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -43,3 +45,17 @@ async def end(*tasks: asyncio.Task[Any] | None) -> None:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=AGAIN_SECONDS)
     await asyncio.gather(*every, return_exceptions=True)
+
+
+async def apart(act: Callable[[], object]) -> None:
+    """Do it in a thread of its own: at the exit of the interpreter `asyncio.to_thread` has none any more."""
+    done: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(act())
+        except BaseException as error:  # noqa: BLE001  whoever waits for it gets it
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    await asyncio.wrap_future(done)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
-from bus.tasks import end
+from bus.tasks import apart, end
 from events import service
 from events.errors import Timeout, TooLarge, Unavailable, UnknownOutcome
 from events.spec import BLOB_MAX, Submit
@@ -46,7 +46,7 @@ class ExecutionEngine:
 
     def __init__(self, settings: Settings, embedded: bool = False) -> None:
         self.settings = settings
-        self._embedded = embedded
+        self.embedded = embedded
         self._handlers: list[EventHandler] = []
         self._told: set[asyncio.Task[None]] = set()
         self._trace = ""
@@ -76,15 +76,18 @@ class ExecutionEngine:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """Let go of the connection, and stop the node if it is our own; may be called twice."""
+    async def close(self, wait_seconds: float | None = None) -> None:
+        """Let go of the connection, and stop the node if it is our own; may be called twice.
+
+        What runs on our own node may end for so long first.
+        """
         await end(*self._told)
         client, self._client = self._client, None
         node, self._node = self._node, None
         if client is not None:
             await client.close()
         if node is not None:
-            await asyncio.to_thread(node.stop)
+            await apart(lambda: node.stop(wait_seconds=wait_seconds))
 
     async def client(self) -> "Client":
         """Connect, once; `NoNode` when nobody is there."""
@@ -92,7 +95,7 @@ class ExecutionEngine:
 
         async with self._opening:
             if self._client is None:
-                if self._embedded and self._node is None:
+                if self.embedded and self._node is None:
                     from interfaces.node import Node
 
                     node = Node(self.settings)
@@ -109,6 +112,21 @@ class ExecutionEngine:
         body = {name: value for name, value in payload.items() if value is not None}
         return await (await self.client()).request(kind, verb, body, within)
 
+    async def insist(self, kind: str, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for something that has an idempotency key, again when its outcome is unknown."""
+        for pause in PAUSES:
+            try:
+                return await self.request(kind, verb, **body)
+            except (UnknownOutcome, Timeout, Unavailable) as error:
+                if isinstance(error, NoNode):
+                    raise
+                await asyncio.sleep(pause)
+        return await self.request(kind, verb, **body)
+
+    def key(self) -> str:
+        """Make an idempotency key that nobody else has."""
+        return f"engine-{uuid.uuid4()}"
+
     async def execute(self, request: Request) -> str:
         """Have something run in the background; answers its id once that is stored."""
         return (await self.submit(request)).execution_id
@@ -121,11 +139,11 @@ class ExecutionEngine:
         """
         wish: Any = request if isinstance(request, Submit) else dict(request)
         body = cast("dict[str, Any]", msgspec.to_builtins(wish, builtin_types=(bytes,)))
-        body.setdefault("idempotency_key", f"engine-{uuid.uuid4()}")
+        body.setdefault("idempotency_key", self.key())
         for name in ("code", "stdin"):
             if isinstance(body.get(name), bytes):
                 body[name] = await self._light(name, body[name])
-        reply = msgspec.convert(await self._sure("execution", "submit", body), service.Accepted)
+        reply = msgspec.convert(await self.insist("execution", "submit", body), service.Accepted)
         if self._handlers:
             from interfaces.sinks import tell
 
@@ -145,7 +163,7 @@ class ExecutionEngine:
     async def submit_plan(self, verb: tuple[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
         """Have a plan, a batch or a template started by its verb; an unknown outcome is asked for again."""
         given = {name: value for name, value in body.items() if value is not None}
-        return await self._sure(*verb, {"idempotency_key": f"engine-{uuid.uuid4()}", **given})
+        return await self.insist(*verb, {"idempotency_key": self.key(), **given})
 
     async def get_status(self, execution_id: str) -> service.Execution:
         """One execution as it is now."""
@@ -236,17 +254,6 @@ class ExecutionEngine:
         """Ask the tables: `params seq at min_seq limit timeout_ms`."""
         wait = ANSWER_SECONDS + how.get("timeout_ms", 5000) / 1000
         return await self._ask("query", "sql", service.Table, within=wait, sql=query, **how)
-
-    async def _sure(self, kind: str, verb: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask for something that has a key, again when its outcome is unknown."""
-        for pause in PAUSES:
-            try:
-                return await self.request(kind, verb, **body)
-            except (UnknownOutcome, Timeout, Unavailable) as error:
-                if isinstance(error, NoNode):
-                    raise
-                await asyncio.sleep(pause)
-        return await self.request(kind, verb, **body)
 
     async def _patiently(
         self, kind: str, which: dict[str, str], timeout_seconds: float | None

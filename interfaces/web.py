@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from events import service
 from events.errors import HindbrainError, NotFound, Refusal, TooLarge, Unavailable, Validation
-from interfaces import sse
+from interfaces import sse, threads
 from interfaces.api import ANSWER_SECONDS, ExecutionEngine
 from interfaces.dashboard import Dashboard
 from interfaces.probes import Probes
@@ -128,6 +128,7 @@ def application(
         Route("/metrics", probes.metrics),
         Route("/executions/{id}", doors.execution),
         Route("/executions/{id}/stream", doors.stream),
+        *threads.routes(doors.engine),
         Route("/api/{kind}/{verb}", doors.verb, methods=["POST"]),
         *doors.dashboard.routes(),
     ]

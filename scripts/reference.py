@@ -22,7 +22,7 @@ from shapes import fields, shape, table, text
 from bus import permissions, streams
 from events import codec, service, spec
 from events.message import Message
-from interfaces import describe, settings, sinks
+from interfaces import client, describe, settings, sinks
 from interfaces import metrics as figures
 from interfaces.api import ExecutionEngine
 from interfaces.cli import VERBS, cli
@@ -274,16 +274,10 @@ def line() -> str:
     return page
 
 
-def python() -> str:
-    """The facade and what an observer is told."""
-    page = (
-        "# Python\n\n"
-        + text(sys.modules[ExecutionEngine.__module__]).replace("\n    ", "\n        ")
-        + "\n\n## ExecutionEngine\n\n"
-        + text(ExecutionEngine)
-        + "\n\n"
-    )
-    for name, member in vars(ExecutionEngine).items():
+def methods(kind: type[Any]) -> str:
+    """What can be called on it."""
+    page = ""
+    for name, member in vars(kind).items():
         if name.startswith("_"):
             continue
         function = getattr(member, "__func__", member)
@@ -296,6 +290,26 @@ def python() -> str:
         word = "async " if inspect.iscoroutinefunction(function) else ""
         given = re.sub(r"(cls|self)(, )?", "", given, count=1)
         page += f"### {name}\n\n    {word}{name}{given}\n\n{text(function)}\n\n"
+    return page
+
+
+def python() -> str:
+    """The facade and what an observer is told."""
+    page = (
+        "# Python\n\n"
+        + text(sys.modules[ExecutionEngine.__module__]).replace("\n    ", "\n        ")
+        + "\n\n## ExecutionEngine\n\n"
+        + text(ExecutionEngine)
+        + "\n\n"
+    )
+    page += methods(ExecutionEngine)
+    page += "## AsyncBrainClient\n\n" + text(client).replace("\n    ", "\n        ") + "\n\n"
+    page += text(client.AsyncBrainClient) + "\n\n" + methods(client.AsyncBrainClient)
+    rows = [
+        (f"`{r.name}`", f"`{r.flag}`" if r.flag else "always", r.category, r.priority) for r in client.MODULES
+    ]
+    page += table(("module", "started by", "category", "priority"), rows)
+    page += "### BrainClient\n\n" + text(client.BrainClient) + "\n\n"
     page += (
         "## What an event handler is told\n\n"
         + text(sinks)

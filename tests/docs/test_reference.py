@@ -16,6 +16,7 @@ from events import codec, service, spec
 from interfaces import describe, metrics, settings, sinks
 from interfaces.api import ExecutionEngine
 from interfaces.cli import VERBS, cli
+from interfaces.client import AsyncBrainClient
 from projections.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,8 @@ def test_every_verb_of_the_command_line_with_its_options_is_described() -> None:
 
 
 def test_every_name_of_the_python_interface_is_described() -> None:
-    names = [name for name in vars(ExecutionEngine) if not name.startswith("_")]
+    members = [*vars(ExecutionEngine), *vars(AsyncBrainClient)]
+    names = [name for name in members if not name.startswith("_")]
     told = [each.__name__ for each in sinks.Happening.__subclasses__()]
     assert not missing([*names, *told], "python.md")
 
@@ -124,7 +126,7 @@ def test_a_metric_that_a_guide_names_is_there() -> None:
 
 
 def test_every_route_is_described() -> None:
-    places = ("web.py", "dashboard/door.py", "dashboard/pages.py")
+    places = ("web.py", "threads.py", "dashboard/door.py", "dashboard/pages.py")
     source = "".join((ROOT / "interfaces" / place).read_text() for place in places)
     routes = re.findall(r'(?:Route|Page|Mount)\(\s*"(/[^"]*)"', source)
     assert len(routes) >= 6

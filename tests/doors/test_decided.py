@@ -1,5 +1,6 @@
 """Decisions, and what another policy would have decided, on the command line of a real node."""
 
+import asyncio
 import json
 import subprocess
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import httpx
 import pytest
 
 from bus.bridge import Bridge
@@ -17,6 +19,8 @@ from events.decision import DECISION
 from events.policy import Policy
 from events.ports import Ask, Outcome
 from events.scaling import ModuleLook, Snapshot
+from interfaces.api import ExecutionEngine
+from interfaces.client import decisions
 from interfaces.settings import load
 from interfaces.whereabouts import joining
 
@@ -138,3 +142,23 @@ def test_a_policy_that_cannot_be_read_is_named_with_its_line(
         hindbrain("scaler", "backtest", "--every", "0s"), 2
     )
     assert "no node runs" in told(hindbrain("scaler", "backtest", "--policy", policy("")), 3)
+
+
+def test_programs_and_pages_get_the_last_ones_oldest_first(data: Path, decided: list[str]) -> None:
+    async def read() -> list[dict[str, Any]]:
+        async with ExecutionEngine.new({"data": data}) as engine:
+            await engine.sql("SELECT 1", min_seq=await engine.last_seq())
+            return await decisions(engine, 50)
+
+    every = asyncio.run(read())
+    # The node's own scaler may have something to say of its other modules.
+    found = [each for each in every if each["data"]["decision"]["module"] == "commands"]
+    assert [each["context"] for each in found] == decided
+    assert [each["type"] for each in found] == ["scale_up", "scale_down_suggested"]
+    assert found[0]["data"]["decision"]["module"] == "commands"
+    assert all(each.keys() == {"timestamp", "type", "context", "data"} for each in found)
+    assert all(abs(time.time() - each["timestamp"]) < 3600 for each in found)
+    door = json.loads((data / "node.json").read_bytes())["http_url"]
+    page = httpx.get(f"{door}/api/threads/decisions", timeout=20).json()
+    assert page["success"] is True
+    assert [each for each in page["data"] if each in found] == found
