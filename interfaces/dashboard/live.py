@@ -27,20 +27,21 @@ class Hub:
 
     def __init__(self, engine: "ExecutionEngine") -> None:
         self._engine = engine
-        self._heard: Subscription | None = None
+        self._heard: list[Subscription] = []
         self._pages = 0
-        self._seq = 0
+        self._seq = self._samples = 0
         self._news = asyncio.Event()
         self._opening = asyncio.Lock()
 
     async def follow(self, after: int) -> AsyncGenerator[bytes]:
         """Server-sent events for one page: `changed` with the log's last event, and `tick` with the time.
 
-        `after` is the last event that the page knows; what came since is told at once.
+        `after` is the last event that the page knows; what came since is told at once.  Samples of usage
+        are no facts: that there are new ones is told with the time.
         """
-        await self._open()
-        told = after
+        told, sampled = after, self._samples
         try:
+            await self._open()
             yield _message("tick", f'{{"now": "{_now()}"}}')
             loop = asyncio.get_running_loop()
             tick = loop.time() + TICK_SECONDS
@@ -53,6 +54,8 @@ class Hub:
                 except TimeoutError:
                     tick = loop.time() + TICK_SECONDS
                     yield _message("tick", f'{{"now": "{_now()}"}}')
+                    told = min(told, self._seq - (sampled != self._samples))
+                    sampled = self._samples
                 if self._seq > told:
                     told = self._seq
                     yield _message("changed", f'{{"seq": {told}}}')
@@ -62,17 +65,21 @@ class Hub:
     async def _open(self) -> None:
         async with self._opening:
             self._pages += 1
-            if self._heard is None:
-                client = await self._engine.client()
-                self._heard = await client.bridge.subscribe(f"{subjects.ROOT}.fact.>", self._hear)
+            if not self._heard:
+                bridge = (await self._engine.client()).bridge
+                self._heard = [
+                    await bridge.subscribe(f"{subjects.ROOT}.fact.>", self._hear),
+                    await bridge.subscribe(f"{subjects.ROOT}.tel.execution.*", self._sample),
+                ]
                 self._seq = max(self._seq, await self._engine.last_seq())
 
     async def _close(self) -> None:
         async with self._opening:
             self._pages -= 1
-            if self._pages == 0 and self._heard is not None:
-                heard, self._heard = self._heard, None
-                await (await self._engine.client()).bridge.unsubscribe(heard)
+            if self._pages == 0:
+                bridge = (await self._engine.client()).bridge
+                while self._heard:
+                    await bridge.unsubscribe(self._heard.pop())
 
     def _hear(self, message: Msg) -> None:
         seq = int((message.headers or {}).get("Nats-Sequence", "0"))
@@ -80,6 +87,9 @@ class Hub:
             self._seq = seq
             news, self._news = self._news, asyncio.Event()
             news.set()
+
+    def _sample(self, message: Msg) -> None:  # noqa: ARG002  the shape of every listener
+        self._samples += 1
 
 
 def _message(event: str, data: str) -> bytes:
