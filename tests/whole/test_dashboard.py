@@ -465,7 +465,8 @@ async def test_modules_are_steered_and_their_decisions_tell_what_was_seen(own: P
             await expect(page.locator("#facts b")).to_contain_text(
                 ["declared", "started", "paused", "resumed"]
             )
-        async with visit(url + "/decisions") as page:
+        # The scaler decides here too, about what is shipped; but it never has more workers of idle modules.
+        async with visit(url + "/decisions?type=scale_up") as page:
             await expect(page.locator("#found")).to_contain_text("Nothing was decided yet.")
             seen = {"snapshot": {"busy": 4}, "policy": {"kind": "classic"}}
             make = decision.Make(type="scale_up", module="greeter", context="All 4 are busy <b>", data=seen)
