@@ -437,7 +437,7 @@ class Modules:
 
     def _ready(self, pool: Pool, host: Host, ready: hosting.Ready) -> None:
         known = ready.manifest
-        host.heard, host.workers = time.monotonic(), ready.workers
+        host.heard, host.workers, host.names = time.monotonic(), ready.workers, ready.names
         if host.state == "starting":
             host.state = "ready"
         if known.name != pool.name:

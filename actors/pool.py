@@ -51,6 +51,8 @@ class Host:
     generation: tuple[int, str]
     """Of which restart of its module it is, and with which version of its plugin."""
     state: Literal["starting", "ready", "leaving"] = "starting"
+    names: tuple[str, ...] = ()
+    """Its workers, once it is ready."""
     expected: bool = False
     """It is to end."""
     reason: str = ""

@@ -14,7 +14,7 @@ from actors.catalogue import Catalogue
 from actors.clerk import Table, Verbs
 from actors.modules import Asked, Modules, Stored
 from actors.pool import Host, Pool
-from events import codec, job, module, plugin, service, spec
+from events import codec, hosting, job, module, plugin, service, spec
 from events.asks import module as asks
 from events.asks import threads
 from events.errors import Conflict, HindbrainError, NotFound, Unavailable, Validation
@@ -322,26 +322,27 @@ def look(modules: Modules, pool: Pool) -> asks.Module:
 
 
 def _rows(node: str, host: Host) -> list[asks.Worker]:
-    beats = host.beat.workers if host.beat is not None else ()
-    share = max(1, len(beats))
-    return [
-        asks.Worker(
-            name=each.name,
-            host=host.name,
-            node=node,
-            pid=host.process.pid,
-            state=host.state if host.state != "ready" else "busy" if each.job else "idle",
-            job=each.job,
-            type=each.type,
-            busy_seconds=each.busy_seconds,
-            silent_seconds=each.silent_seconds,
-            completed=each.completed,
-            failed=each.failed,
-            memory_bytes=0 if host.beat is None else host.beat.memory_bytes // share,
-            cpu_percent=round(host.cpu / share, 1),
-        )
-        for each in beats
-    ]
+    told = {each.name: each for each in host.beat.workers} if host.beat is not None else {}
+    share = max(1, len(host.names))
+    return [_row(node, host, told.get(name) or hosting.WorkerBeat(name=name), share) for name in host.names]
+
+
+def _row(node: str, host: Host, beat: hosting.WorkerBeat, share: int) -> asks.Worker:
+    return asks.Worker(
+        name=beat.name,
+        host=host.name,
+        node=node,
+        pid=host.process.pid,
+        state=host.state if host.state != "ready" else "busy" if beat.job else "idle",
+        job=beat.job,
+        type=beat.type,
+        busy_seconds=beat.busy_seconds,
+        silent_seconds=beat.silent_seconds,
+        completed=beat.completed,
+        failed=beat.failed,
+        memory_bytes=0 if host.beat is None else host.beat.memory_bytes // share,
+        cpu_percent=round(host.cpu / share, 1),
+    )
 
 
 def _plugin(name: str, state: plugin.State) -> asks.Plugin:
