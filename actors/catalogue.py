@@ -85,7 +85,7 @@ class Catalogue:
         )
 
     def known(self, given: spec.Spec) -> spec.Spec:
-        """Do the same for a step of a plan, which is queued all the same while nobody here knows its plugin."""
+        """Do the same for a step of a plan, which is queued even while nobody here knows its plugin."""
         state = None if given.job is None else self._known.get(given.job.plugin)
         if given.job is None or state is None or state.manifest is None or not state.loaded:
             return given

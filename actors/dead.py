@@ -4,12 +4,12 @@ from typing import Any
 
 import msgspec
 
-from actors import clerk, reading
+from actors import clerk
 from actors.again import Again, Batch
 from actors.choosing import MOST
 from actors.clerk import Gather, Verbs
 from actors.rehearsing import rehearse
-from events import codec, execution, ids, rehearsal
+from events import codec, execution, ids, rehearsal, view
 from events.asks import dead
 from events.asks.rehearse import Line
 from events.errors import Conflict, HindbrainError, NotFound, Validation
@@ -70,7 +70,7 @@ class Dead:
         def read(loaded: list[Loaded]) -> None:
             def make() -> Message:
                 _check(loaded[0])
-                rows = [msgspec.json.decode(codec.encode(reading.row(fact))) for fact in loaded[0].facts]
+                rows = [msgspec.json.decode(codec.encode(view.row(fact))) for fact in loaded[0].facts]
                 return dead.One(letter=_letter(loaded[0]), events=rows)
 
             clerk.answer(call, make)

@@ -348,7 +348,7 @@ class Gateway:
             raise _unknown(entity)
         match ask:
             case service.Events(after_seq=after, limit=limit):
-                rows = [reading.row(fact) for fact in loaded.facts if fact.seq > after][:limit]
+                rows = [view.row(fact) for fact in loaded.facts if fact.seq > after][:limit]
                 call.answer(codec.encode(service.Rows(events=rows)))
             case service.Retry():
                 self._retry(call, ask, entity, state)

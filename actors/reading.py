@@ -5,8 +5,6 @@ import codecs
 import os
 from collections.abc import Iterator
 
-import msgspec
-
 from actors.files import STREAMS, Files
 from events import codec, service, view
 from events.errors import Validation
@@ -135,22 +133,3 @@ def _head(files: Files, entity: str, stream: str, most: int) -> str:
     if len(data) > most:
         data = _cut(data, most, "text", empty=False)
     return data.decode(errors="replace")
-
-
-def row(fact: codec.Fact) -> service.Row:
-    """A fact as the doors show it."""
-    envelope = fact.envelope
-    return service.Row(
-        seq=fact.seq,
-        id=envelope.id,
-        time=envelope.time,
-        kind=fact.kind,
-        entity=fact.entity,
-        n=fact.n,
-        event=fact.name,
-        cause=envelope.cause,
-        by=envelope.by,
-        prev=envelope.prev,
-        trace=envelope.trace,
-        data=msgspec.Raw(fact.body),
-    )

@@ -218,3 +218,22 @@ def code_text(state: State) -> str | None:
     """The code that was given, or where it lies."""
     code = state.spec.code
     return f"blob:{code.blob}" if isinstance(code, Blob) else code
+
+
+def row(fact: codec.Fact) -> service.Row:
+    """A fact as the doors show it."""
+    envelope = fact.envelope
+    return service.Row(
+        seq=fact.seq,
+        id=envelope.id,
+        time=envelope.time,
+        kind=fact.kind,
+        entity=fact.entity,
+        n=fact.n,
+        event=fact.name,
+        cause=envelope.cause,
+        by=envelope.by,
+        prev=envelope.prev,
+        trace=envelope.trace,
+        data=msgspec.Raw(fact.body),
+    )

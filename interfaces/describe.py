@@ -29,7 +29,8 @@ class Failure(Message):
     error: Problem
 
 
-def _hook(kind: type[Any]) -> dict[str, Any]:
+def hook(kind: type[Any]) -> dict[str, Any]:
+    """Say what a value is that may be anything."""
     if kind is msgspec.Raw:
         return {"description": "Any JSON value."}
     raise NotImplementedError(kind)
@@ -53,7 +54,7 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 def _schema(name: str, kind: type[Any]) -> dict[str, Any]:
-    (top,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}", schema_hook=_hook)
+    (top,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}", schema_hook=hook)
     # Two messages of one name are told apart by longer names.
     word = str(top["$ref"]).rpartition("/")[2] if "$ref" in top else kind.__name__
     own = cast("dict[str, Any]", parts.pop(word)) if "$ref" in top else top

@@ -5,11 +5,16 @@ sent so far, so that a browser that comes back gets exactly the rest.
 """
 
 import asyncio
+import contextlib
+import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from bus.tasks import end
 from events.errors import HindbrainError, Validation
@@ -18,18 +23,53 @@ if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
     from interfaces.live import Chunk
 
+log = logging.getLogger(__name__)
+
 ALIVE_SECONDS = 15.0
 """After so long without a word a comment is sent, for whoever closes silent connections."""
+STUCK_SECONDS = 20.0
+"""Who takes nothing for so long is dropped."""
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    "Connection": "keep-alive",
+    "X-Accel-Buffering": "no",
+}
 _PLACE = re.compile(r"o(\d{1,15})\.e(\d{1,15})")
 
 
-def place(text: str) -> dict[str, int]:
+class Events(StreamingResponse):
+    """An answer of server-sent events; whoever does not read is dropped, not waited for."""
+
+    def __init__(self, messages: AsyncGenerator[bytes]) -> None:
+        super().__init__(messages, headers=HEADERS)
+        self._messages = messages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer until the end, until the other one goes, or until it is stuck."""
+
+        async def hurried(message: Message) -> None:
+            try:
+                async with asyncio.timeout(STUCK_SECONDS):
+                    await send(message)
+            except TimeoutError:
+                log.info("dropped a reader of %s that was stuck", scope["path"])
+                raise ClientDisconnect from None
+
+        try:
+            with contextlib.suppress(ClientDisconnect):
+                await super().__call__(scope, receive, hurried)
+        finally:
+            await self._messages.aclose()
+
+
+def place(text: str, name: str = "Last-Event-ID") -> dict[str, int]:
     """Read a Last-Event-ID; an empty one is the beginning."""
     if not text:
         return {"stdout": 0, "stderr": 0}
     match = _PLACE.fullmatch(text)
     if match is None:
-        raise Validation(f"{text!r} is no event id of this stream", field="Last-Event-ID")
+        raise Validation(f"{text!r} is no place in this output", field=name)
     return {"stdout": int(match[1]), "stderr": int(match[2])}
 
 

@@ -1,44 +1,43 @@
 """The HTTP door: every verb as a POST, and for people a page of each execution with its live output.
 
-It listens on the loopback, in a thread with a loop of its own.  A web page of somebody else can neither read
-here (the Host header is checked, so a name that was rebound to this machine does not pass) nor write (a POST
-from another origin is refused).  Where a token is set, everybody has to show it.
+It listens on the loopback, in a thread with a loop of its own; `guard` says who may come in.
 """
 
 import asyncio
 import contextlib
-import hmac
-import ipaddress
 import logging
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 from events import service
 from events.errors import HindbrainError, NotFound, Refusal, TooLarge, Unavailable, Validation
-from interfaces import sse, threads
+from interfaces import feeds, sse, threads
 from interfaces.api import ANSWER_SECONDS, ExecutionEngine
 from interfaces.dashboard import Dashboard
+from interfaces.guard import PLAIN, Guard, as_error, as_json, loopback, opened
+from interfaces.mcp.doors import Agents
 from interfaces.probes import Probes
 from interfaces.settings import Settings
+from interfaces.tickets import Tickets
 from interfaces.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
+DEAF_MS = 60_000
+"""How long a connection may take nothing in before the system ends it (TCP_USER_TIMEOUT)."""
 BODY_MAX = 200 * 1024 * 1024
-OPEN = ("/healthz", "/readyz")
-"""For load balancers: they need no token, and say no more than how the node is."""
 WAIT_MAX_MS = 600_000
 """The longest that a verb may be asked to wait."""
 SHOWN = 1024 * 1024
@@ -65,7 +64,7 @@ class Web:
     def url(self) -> str:
         """What people on this machine type to get here."""
         host = self.settings.http.host
-        name = "localhost" if _loopback(host) else f"[{host}]" if ":" in host else host
+        name = "localhost" if loopback(host) else f"[{host}]" if ":" in host else host
         return f"http://{name}:{self.port}"
 
     def start(self) -> None:
@@ -76,7 +75,7 @@ class Web:
         self.port = int(listening.getsockname()[1])
         app = application(self.settings, self.port, self._vitals, self._factory)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, lifespan="on", ws="none"
+            app, log_config=None, access_log=False, server_header=False, lifespan="on", ws="websockets-sansio"
         )
         config.timeout_graceful_shutdown = 1
         self._server = uvicorn.Server(config)
@@ -100,7 +99,7 @@ class Web:
     def _listen(self) -> socket.socket:
         host, port = self.settings.http.host, self.settings.http.port
         try:
-            return socket.create_server(
+            listening = socket.create_server(
                 (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=256
             )
         except OSError as error:
@@ -109,6 +108,9 @@ class Web:
                 "choose another port with --http-port, 0 takes a free one",
                 field="http.port",
             ) from error
+        # Inherited by every connection: what the other side does not take for so long ends it.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAF_MS)
+        return listening
 
 
 def application(
@@ -120,16 +122,23 @@ def application(
     """Make the application, guarded."""
     doors = _Doors(factory(settings))
     probes = Probes(doors.engine, vitals)
+    agents = Agents(doors.engine)
     routes = [
         Route("/", doors.index),
         Route("/brain", doors.index),
         Route("/healthz", probes.healthz),
         Route("/readyz", probes.readyz),
         Route("/metrics", probes.metrics),
+        Route("/open", doors.open),
+        Route("/openapi.json", doors.openapi),
+        Route("/events", doors.events),
+        WebSocketRoute("/ws", doors.socket),
         Route("/executions/{id}", doors.execution),
         Route("/executions/{id}/stream", doors.stream),
         *threads.routes(doors.engine),
+        Route("/plans/{id}/stream", doors.plan_stream),
         Route("/api/{kind}/{verb}", doors.verb, methods=["POST"]),
+        Route("/mcp", agents),
         *doors.dashboard.routes(),
     ]
     handlers: Any = {HindbrainError: _refused, 404: _nowhere, 405: _nowhere}
@@ -137,10 +146,11 @@ def application(
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
+        await agents.close()
         await doors.engine.close()
 
     starlette = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
-    return _Guard(starlette, settings, port)
+    return Guard(starlette, settings, port, doors.tickets)
 
 
 class _Doors:
@@ -149,12 +159,17 @@ class _Doors:
     def __init__(self, engine: ExecutionEngine) -> None:
         self.engine = engine
         self.dashboard = Dashboard(engine)
+        self.tickets = Tickets(engine.settings.data)
+
+    async def open(self, request: Request) -> Response:
+        """Let a browser in that brings a ticket."""
+        return opened(request, self.tickets)
 
     async def index(self, request: Request) -> Response:
         """List what runs and what ran."""
         if _wants_html(request):
             return await self.dashboard.overview(request)
-        return _json({"executions": await self.engine.list_executions(limit=50)})
+        return as_json({"executions": await self.engine.list_executions(limit=50)})
 
     async def execution(self, request: Request) -> Response:
         """Show one execution: a page for people, the same with its output for programs."""
@@ -169,7 +184,7 @@ class _Doors:
             reply = await self.engine.request("execution", "logs", **ask)
             shown[stream] = "".join(piece["text"] for piece in reply["chunks"])
             cut = cut or reply["next_offset"] > SHOWN - 4
-        return _json(shown | {"truncated": cut, "can_stream": now.status == "running"})
+        return as_json(shown | {"truncated": cut, "can_stream": now.status == "running"})
 
     async def stream(self, request: Request) -> Response:
         """Stream the output of one execution until its end (server-sent events)."""
@@ -177,14 +192,35 @@ class _Doors:
         after = request.query_params.get("after", "")
         offsets = sse.place(request.headers.get("last-event-id", after))
         await self.engine.get_status(execution_id)
-        headers = {
-            "Content-Type": "text/event-stream",
-            "Cache-Control": "no-cache",
-            "Connection": "keep-alive",
-            "X-Accel-Buffering": "no",
-        }
-        body: AsyncGenerator[bytes] = sse.stream(self.engine, execution_id, offsets)
-        return StreamingResponse(body, headers=headers)
+        return sse.Events(sse.stream(self.engine, execution_id, offsets))
+
+    async def plan_stream(self, request: Request) -> Response:
+        """Stream the progress of one plan until its end (server-sent events)."""
+        plan_id = request.path_params["id"]
+        await self.engine.request("plan", "get", plan_id=plan_id)
+        return sse.Events(feeds.plan(self.engine, plan_id))
+
+    async def events(self, request: Request) -> Response:
+        """Stream facts as they are stored (server-sent events): `?kind=`, `?entity=`, `?after=` an event."""
+        query = request.query_params
+        after = query.get("after", "")
+        if after and not after.isdecimal():
+            raise Validation(f"after is {after!r}: give the sequence of an event", field="after")
+        place = feeds.place(request.headers.get("last-event-id", f"s{after}" if after else ""))
+        feed = feeds.Feed(self.engine, query.get("kind"), query.get("entity"), place)
+        await feed.open()
+        return sse.Events(feeds.facts(feed))
+
+    async def socket(self, websocket: WebSocket) -> None:
+        """Tell progress over a WebSocket."""
+        await feeds.socket(self.engine, websocket)
+
+    async def openapi(self, request: Request) -> Response:  # noqa: ARG002  the shape of every endpoint
+        """Describe this door."""
+        from interfaces import openapi
+
+        content = await asyncio.to_thread(openapi.document)
+        return Response(content, headers=PLAIN, media_type="application/json")
 
     async def verb(self, request: Request) -> Response:
         """Do what a request on the bus would do."""
@@ -197,50 +233,7 @@ class _Doors:
         if name == "wait" and "timeout_ms" not in body:
             within += service.Wait(execution_id="").timeout_ms / 1000
         trace = request.headers.get("traceparent", "")
-        return _json(await (await self.engine.client()).request(kind, name, body, within, trace))
-
-
-class _Guard:
-    """Lets in who belongs here."""
-
-    def __init__(self, app: ASGIApp, settings: Settings, port: int) -> None:
-        self._app = app
-        self._token = settings.http.token
-        names = {"localhost", "127.0.0.1", "[::1]"}
-        if settings.http.url:
-            names.add(urlsplit(settings.http.url).netloc.lower())
-        self._hosts = {name for each in names for name in (each, f"{each}:{port}")}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        refusal = self._refusal(request)
-        if refusal is None:
-            await self._app(scope, receive, send)
-            return
-        status, text = refusal
-        response = _error(status, "validation", text)
-        if status == 401:
-            response.headers["WWW-Authenticate"] = "Bearer"
-        await response(scope, receive, send)
-
-    def _refusal(self, request: Request) -> tuple[int, str] | None:
-        host = request.headers.get("host", "").lower()
-        if self._token is None and host not in self._hosts:
-            return 421, f"nobody here is called {host!r}: set http.url to the name that is used"
-        origin = request.headers.get("origin")
-        if request.method not in ("GET", "HEAD") and (
-            (origin is not None and urlsplit(origin).netloc.lower() != host)
-            or request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        ):
-            return 403, "a page of another origin may not do this"
-        if self._token is not None and request.url.path not in OPEN:
-            scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(shown.encode(), self._token.encode()):
-                return 401, "this door needs a token: Authorization: Bearer <http.token>"
-        return None
+        return as_json(await (await self.engine.client()).request(kind, name, body, within, trace))
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -267,29 +260,15 @@ def _wants_html(request: Request) -> bool:
     return best.get("text/html", 0.0) > best.get("application/json", 0.0)
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    return Response(msgspec.json.encode(value), status, headers, "application/json")
-
-
-def _error(status: int, code: str, message: str, details: dict[str, Any] | None = None) -> Response:
-    return _json({"error": {"code": code, "message": message, "details": details or {}}}, status)
-
-
 async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HindbrainError):
         raise error
     if not isinstance(error, Refusal | Unavailable):
         log.warning("%s %s: %s", request.method, request.url.path, error)
-    return _error(error.status, error.code, error.message, error.details)
+    return as_error(error.status, error.code, error.message, error.details)
 
 
 async def _nowhere(request: Request, error: Exception) -> Response:
-    return _error(getattr(error, "status_code", 404), "not_found", f"there is nothing at {request.url.path}")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return as_error(
+        getattr(error, "status_code", 404), "not_found", f"there is nothing at {request.url.path}"
+    )

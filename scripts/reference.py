@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 import wording
-from shapes import fields, shape, table, text
+from shapes import arguments, fields, shape, table, text
 
 from bus import permissions, streams
 from events import codec, service, spec
@@ -26,6 +26,7 @@ from interfaces import client, describe, settings, sinks
 from interfaces import metrics as figures
 from interfaces.api import ExecutionEngine
 from interfaces.cli import VERBS, cli
+from interfaces.mcp import asking, working
 from projections.projection import Column, Count, Projection
 from projections.store import PROJECTIONS, SELECTIONS, Store
 
@@ -339,6 +340,52 @@ def metrics() -> str:
     return page + f"Buckets of the histogram, in seconds: {bounds}. Parts: {', '.join(figures.PARTS)}.\n"
 
 
+def agents() -> str:
+    """Every tool of the MCP server with its arguments and its answer, and what can be read by address."""
+    from interfaces.mcp import resources, server
+    from interfaces.mcp.table import TOOLS
+
+    page = wording.AGENTS + textwrap.indent(textwrap.fill(server.INSTRUCTIONS, 100), "> ") + "\n\n"
+    page += table(("tool", "what it does"), [(f"[`{t.name}`](#{t.name})", t.title) for t in TOOLS.values()])
+    for tool in TOOLS.values():
+        hints = tool.hints._asdict().items()
+        told = ", ".join(name.replace("_", " ") for name, so in hints if so)
+        page += f"## {tool.name}\n\n{tool.text}\n\nHints: {told}.\n\n**Arguments**\n\n"
+        page += table(("argument", "type", "default", "meaning"), arguments(tool.input))
+        page += f"**Answer**\n\n{shape(tool.reply)}"
+    page += "# Parts of answers\n\n"
+    for kind in (working.Brief, asking.Step):
+        page += f"## {kind.__name__}\n\n{text(kind)}\n\n{shape(kind)}"
+    page += "# Resources\n\n" + table(
+        ("address", "what it is"),
+        [(f"`{each.uri_template}`", each.description) for each in resources.TEMPLATES],
+    )
+    return page + wording.TASKS
+
+
+def door() -> str:
+    """Every path of the HTTP door."""
+    from interfaces import openapi
+
+    paths: dict[str, dict[str, Any]] = json.loads(openapi.document())["paths"]
+    rows = [
+        (f"`{method.upper()} {path}`", operation["summary"])
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if not path.startswith("/api/")
+    ]
+    rows += [("`GET /brain`", "The same as `/`."), ("`WS /ws`", wording.SOCKET), *wording.PEOPLE]
+    rows.append(("`POST /api/{kind}/{verb}`", "Any verb: the request as the body, the reply as the answer."))
+    page = wording.HTTP + table(("route", "what it does"), rows) + wording.HTTP_MORE
+    return page + table(
+        ("route", "what it does"),
+        [
+            (f"[`POST /api/{verb.kind}/{verb.name}`](commands.md#{verb.kind}-{verb.name})", verb.text)
+            for verb in service.VERBS
+        ],
+    )
+
+
 PAGES = {
     "commands.md": commands,
     "events.md": events,
@@ -349,6 +396,8 @@ PAGES = {
     "cli.md": line,
     "python.md": python,
     "metrics.md": metrics,
+    "mcp.md": agents,
+    "http.md": door,
 }
 
 

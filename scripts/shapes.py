@@ -73,6 +73,25 @@ def shape(kind: type[Any]) -> str:
     return table(("field", "type", "default", "meaning"), rows) if rows else "No fields.\n\n"
 
 
+def arguments(schema: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The properties of a JSON Schema: name, type, default and meaning."""
+    needed = schema.get("required", ())
+    rows: list[tuple[str, str, str, str]] = []
+    for name, each in schema.get("properties", {}).items():
+        kinds = [kind for kind in each.get("anyOf", [each]) if kind.get("type") != "null"]
+        bounds = [
+            f"{word} {kind[key]:g}"
+            for kind in kinds
+            for key, word in (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"))
+            if key in kind
+        ]
+        default = "required" if name in needed else each.get("default")
+        words = " or ".join(str(kind.get("type", "any")) for kind in kinds)
+        shown = "" if default is None else f"`{default}`"
+        rows.append((f"`{name}`", " ".join([words, *bounds]), shown, each.get("description", "")))
+    return rows
+
+
 def text(kind: object) -> str:
     """What a class or function says of itself."""
     return (inspect.getdoc(kind) or "").strip()

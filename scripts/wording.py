@@ -156,3 +156,113 @@ REASONS = {
     "poisoned": "three attempts in a row were lost",
     "io": "its files could not be made or read",
 }
+
+AGENTS = """# MCP
+
+The server `brain`, for agents: `hindbrain mcp` over standard input and output, `<http_url>/mcp` over
+streamable HTTP ([how to connect](../guides/agents.md)). An answer is data (`structuredContent`), and the
+same as JSON in text. A refusal is an answer with `isError`: its text is `code: sentence`, its data
+`{"error": {"code", "message", "details"}}`, with the codes of [errors](errors.md). A token counts as
+three bytes of UTF-8, rounded up.
+
+What the server tells every agent:
+
+"""
+TASKS = """An address that leads nowhere is an error of the protocol (-32602), with our error as its
+`data`. Output beyond 256 KiB is shown with its beginning and its end; a line between them says how much
+was left out.
+
+# Tasks
+
+Clients that declare the extension `io.modelcontextprotocol/tasks` (2026-07-28) with a call of `execute`
+or `plan_submit` get a task in place of the answer, once the work is stored. Its `taskId` is the id of the
+execution or plan, `ttlMs` is null (it is never forgotten), and `pollIntervalMs` grows from 500 to 5000
+with its age.
+
+| status | when |
+| --- | --- |
+| `working` | held, queued, running or paused; `statusMessage` says how far |
+| `completed` | it is over; `result` is that of the tool call, with `isError` unless it ended well |
+| `cancelled` | somebody stopped it |
+
+`tasks/get`, `tasks/cancel` and `tasks/update` are answered; nothing asks for input yet, so answers for it
+are ignored. An unknown id is -32602, a client that did not declare the extension gets -32021.
+"""
+
+HTTP = """# HTTP
+
+The door of a node, by default on `http://localhost:8888`; `hindbrain info` says where it is. `GET
+/openapi.json` describes all of it for programs (OpenAPI 3.1).
+
+"""
+PEOPLE = (
+    (
+        "`GET /executions/{id}/pieces`",
+        "Output between two places, `from` and `until` written as an `id:` of its stream: "
+        '`{"pieces": [...]}`.',
+    ),
+    (
+        "`GET /executions/{id}/play`",
+        "Its output once more as server-sent events, `speed` times as quick as it came.",
+    ),
+    (
+        "`GET /executions/{id}/download`",
+        "All output until now as a file; `stream` is `stdout`, `stderr` or `both`, merged by time.",
+    ),
+    (
+        "`GET /executions`, `/plans`, `/plans/{id}`, `/schedules`, `/modules`, `/decisions`, "
+        "`/dead`, `/sql`, `/search`, `/log/{kind}/{id}`, `/submit`",
+        "[pages](../guides/dashboard.md).",
+    ),
+    (
+        "`POST /submit`, `POST /do/{kind}/{verb}`",
+        "The forms of pages, as a browser sends them; answered with the page that shows what came of it.",
+    ),
+    (
+        "`GET /live`",
+        "What a page hears: `event: changed` with the log's last sequence, `event: tick` with the time.",
+    ),
+    (
+        "`GET /static`",
+        "The style, the scripts and the icon.",
+    ),
+)
+SOCKET = (
+    "How far everything is, live, over a WebSocket; with `?id=` (at most 50) only those, until their end."
+)
+HTTP_MORE = """A page is sent when `Accept` prefers `text/html` to JSON. A body may have 200 MiB, at `/mcp`
+16 MiB; `stdout` and `stderr` of an execution are cut at 1 MiB each, and `truncated` says so. An error has the
+status and the shape of [errors](errors.md). A `traceparent` header (W3C Trace Context) of a request is kept
+by what it submits. `/readyz` answers 503 with an error whose `details` name what does not answer within two
+seconds; scrapes of `/metrics` within a second get the same [figures](metrics.md).
+
+## Server-sent events
+
+Of an execution: output comes without an `event:` line, `data: {"stream", "offset", "time", "text"}`.
+Others are `event: progress`, with what `brain.progress.execution.<id>` says, and at last `event: end`
+with the execution. A plan has `progress` and `end`.
+
+`/events` tells facts, `event: fact` with the fact and its envelope as [`execution
+events`](commands.md#execution-events) shows them: from now on, or behind `?after=` a sequence; `?kind=`
+and `?entity=` choose. It has no end.
+
+Each message that can be come back to has an opaque `id:`; send the last one as `Last-Event-ID` (of an
+execution also as `?after=`) and the
+stream goes on behind it, without a gap or a repeat. After 15 seconds without a word comes a comment.
+Whoever takes nothing for 20 seconds is dropped and may come back in the same way.
+
+## Who may
+
+The door listens on the loopback. Whoever wants it elsewhere (`http.host`) must set `http.token`, and then
+every request but `/healthz`, `/readyz` and `/open` needs `Authorization: Bearer <token>`, or the cookie that
+a browser gets by `hindbrain open`; a wrong one is answered with 401. Without a token, the `Host` header has
+to be a name of this machine (421). A write from a page of another origin is refused (403), at `/mcp` and
+`/ws` also a read.
+
+`hindbrain open` prints or opens an address with a ticket that holds once and for a minute. It is signed
+with `door.key` in the data folder, so whoever may read that folder may come in; the cookie holds for 30
+days, or until that file is removed.
+
+## Verbs
+
+"""

@@ -17,6 +17,7 @@ from interfaces import describe, metrics, settings, sinks
 from interfaces.api import ExecutionEngine
 from interfaces.cli import VERBS, cli
 from interfaces.client import AsyncBrainClient
+from interfaces.mcp.table import TOOLS
 from projections.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -125,12 +126,21 @@ def test_a_metric_that_a_guide_names_is_there() -> None:
     assert named <= made
 
 
+def test_every_tool_with_its_arguments_is_described() -> None:
+    for tool in TOOLS.values():
+        section = page("mcp.md").split(f"\n## {tool.name}\n", 1)[1].split("\n## ", 1)[0]
+        names = [*fields(tool.ask), *fields(tool.reply)]
+        assert not [name for name in names if f"`{name}`" not in section]
+
+
 def test_every_route_is_described() -> None:
     places = ("web.py", "threads.py", "dashboard/door.py", "dashboard/pages.py")
     source = "".join((ROOT / "interfaces" / place).read_text() for place in places)
     routes = re.findall(r'(?:Route|Page|Mount)\(\s*"(/[^"]*)"', source)
     assert len(routes) >= 6
     assert not [route for route in routes if f"{route}`" not in page("http.md")]
+    verbs = [f"`POST /api/{verb.kind}/{verb.name}`" for verb in service.VERBS]
+    assert not [verb for verb in verbs if verb not in page("http.md")]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=str)

@@ -1,0 +1,131 @@
+"""An agent as hosts make them: the official client of MCP, over standard input and output or over HTTP."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import mcp_types as wire
+from foreign import Place, clean
+from mcp.client.client import Client
+from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+TASKS = "io.modelcontextprotocol/tasks"
+
+
+class Agent:
+    """A client that counts its calls."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.calls: list[str] = []
+        self.told: list[str | None] = []
+
+    async def raw(self, tool: str, **arguments: Any) -> wire.CallToolResult:
+        """Call a tool."""
+        self.calls.append(tool)
+
+        async def told(progress: float, total: float | None, message: str | None) -> None:
+            self.told.append(message)
+
+        return await self.client.call_tool(tool, arguments, progress_callback=told)
+
+    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool that has an answer."""
+        done = await self.raw(tool, **arguments)
+        assert not done.is_error, done.content
+        return done.structured_content
+
+    async def refused(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool that says no, and give the error."""
+        done = await self.raw(tool, **arguments)
+        assert done.is_error, done.structured_content
+        error = done.structured_content["error"]
+        (said,) = done.content
+        assert isinstance(said, wire.TextContent)
+        assert said.text == f"{error['code']}: {error['message']}"
+        return error
+
+
+@asynccontextmanager
+async def over_stdio(
+    place: Place, mode: str = "auto", extensions: Sequence[ClientExtension] = ()
+) -> AsyncGenerator[Agent]:
+    """Start `hindbrain mcp` as a host does."""
+    command, *arguments = place.command("mcp")
+    server = StdioServerParameters(command=command, args=arguments, env=clean())
+    async with Client(stdio_client(server), mode=mode, extensions=list(extensions)) as client:
+        yield Agent(client)
+
+
+@asynccontextmanager
+async def over_http(
+    url: str, mode: str = "auto", extensions: Sequence[ClientExtension] = ()
+) -> AsyncGenerator[Agent]:
+    """Connect to the HTTP door."""
+    async with Client(f"{url}/mcp", mode=mode, extensions=list(extensions)) as client:
+        yield Agent(client)
+
+
+class Task(wire.Result):
+    """A task in place of an answer."""
+
+    result_type: Literal["task"] = "task"
+    task_id: str
+    status: str
+    ttl_ms: int | None
+    poll_interval_ms: int | None = None
+
+
+class Params(wire.RequestParams):
+    """Which task, and answers for it."""
+
+    task_id: str
+    input_responses: dict[str, Any] | None = None
+
+
+class Ask(wire.Request[Params, str]):
+    """`tasks/get`, `tasks/update` or `tasks/cancel`."""
+
+    method: str
+    params: Params
+    name_param = "taskId"
+
+
+class Answer(wire.Result):
+    """What they answer; all fields are kept."""
+
+    model_config = {**wire.Result.model_config, "extra": "allow"}
+
+
+async def about(session: Any, method: str, task: str, **more: Any) -> dict[str, Any]:
+    """Ask something about a task."""
+    ask = Ask(method=method, params=Params(task_id=task, **more))
+    answer: Answer = await session.send_request(ask, Answer)
+    return answer.model_dump(by_alias=True)
+
+
+class Tasking(ClientExtension):
+    """A client that knows tasks, and polls them as often as it is told to."""
+
+    identifier = TASKS
+
+    def __init__(self) -> None:
+        self.created: list[Task] = []
+        self.polled = 0
+
+    def claims(self) -> Sequence[ResultClaim[Any]]:
+        return (ResultClaim(result_type="task", model=Task, resolve=self._resolve),)
+
+    async def _resolve(self, task: Task, context: ClaimContext) -> wire.CallToolResult:
+        self.created.append(task)
+        never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        while True:
+            now = await about(context.session, "tasks/get", task.task_id)
+            self.polled += 1
+            if now["status"] == "completed":
+                return wire.CallToolResult.model_validate(now["result"])
+            if now["status"] != "working":
+                return wire.CallToolResult(content=[], structured_content=now)
+            await asyncio.wait([never], timeout=now["pollIntervalMs"] / 1000)
