@@ -110,7 +110,7 @@ async def sql(call: Call, ask: Sql) -> Table:
 
     Tables: executions (id, status, command, description, labels, exit_code, error, created_at, started_at,
     completed_at, duration_ms, progress, last_output, stdout, stderr, plan_id, seq), events (seq, time, kind,
-    entity, n, event, by, data), plans, plan_steps, schedules, limits, findings, nodes.
+    entity, n, event, by, data), plans, plan_steps, schedules, limits, findings, decisions, nodes.
     DESCRIBE is not needed: SELECT table_name, column_name FROM duckdb_columns() lists all.
     """
     past = ask.seq is not None or ask.at is not None
