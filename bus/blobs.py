@@ -31,7 +31,6 @@ from events.spec import BLOB_MAX
 
 log = logging.getLogger(__name__)
 
-STREAM = f"OBJ_{streams.BLOBS}"
 CHUNK = 128 * 1024
 """Bytes of one piece, as other clients cut them."""
 WINDOW = 4 * 1024 * 1024
@@ -79,9 +78,9 @@ class _Info(msgspec.Struct):
 class Blobs:
     """The object store, for threads; `done` is called in the loop of the bus."""
 
-    def __init__(self, bridge: Bridge, *, limit: int = BLOB_MAX) -> None:
+    def __init__(self, bridge: Bridge, *, limit: int = BLOB_MAX, bucket: str = streams.BLOBS) -> None:
         self._bridge = bridge
-        self._limit = limit
+        self._limit, self._bucket = limit, bucket
         self._turn: asyncio.Semaphore | None = None
         self._tasks = Tasks("a blob failed")
 
@@ -97,7 +96,7 @@ class Blobs:
                 if self._turn is None:
                     self._turn = asyncio.Semaphore(AT_ONCE)
                 async with self._turn:
-                    await self._fetch(sha256, Path(path))
+                    await self.get(sha256, Path(path))
             except HindbrainError as error:
                 done(error)
             except OSError as error:
@@ -112,7 +111,9 @@ class Blobs:
 
         async def run() -> None:
             try:
-                answer: str | HindbrainError = await put(self._bridge, source, limit=self._limit)
+                answer: str | HindbrainError = await put(
+                    self._bridge, source, limit=self._limit, bucket=self._bucket
+                )
             except HindbrainError as error:
                 answer = error
             except OSError as error:
@@ -121,8 +122,26 @@ class Blobs:
 
         self._bridge.post(lambda: self._tasks.spawn(run()))
 
-    async def _fetch(self, sha256: str, path: Path) -> None:
-        found = await _info(self._bridge, sha256)
+    async def size(self, sha256: str) -> int | None:
+        """How many bytes a blob has; None when there is none."""
+        found = await _info(self._bridge, sha256, self._bucket)
+        return None if found is None else found.size
+
+    async def remove(self, sha256: str) -> None:
+        """Have it no more.  Who puts it at the same time sees by its size whether it is there."""
+        found = await _info(self._bridge, sha256, self._bucket)
+        if found is None:
+            return
+        gone = {"name": sha256, "bucket": self._bucket, "nuid": found.nuid, "deleted": True}
+        await _store(
+            self._bridge, _meta(sha256, self._bucket), json.dumps(gone).encode(), {"Nats-Rollup": "sub"}
+        )
+        chunks = {"filter": f"$O.{self._bucket}.C.{found.nuid}"}
+        await self._bridge.api(f"STREAM.PURGE.OBJ_{self._bucket}", chunks)
+
+    async def get(self, sha256: str, path: Path) -> None:
+        """Write the blob to a private file; the same as `fetch`, in the loop of the bus."""
+        found = await _info(self._bridge, sha256, self._bucket)
         if found is None:
             raise NotFound(f"there is no blob {sha256}", blob=sha256)
         if found.size > self._limit:
@@ -150,8 +169,8 @@ class Blobs:
         def take(lot: Lot) -> None:
             arrived.put_nowait([message.data for _, message in lot])
 
-        filter_subject = f"$O.{streams.BLOBS}.C.{info.nuid}"
-        pull = Pull(self._bridge, STREAM, lambda after: _reader(filter_subject, after), take)
+        filter_subject = f"$O.{self._bucket}.C.{info.nuid}"
+        pull = Pull(self._bridge, f"OBJ_{self._bucket}", lambda after: _reader(filter_subject, after), take)
         try:
             if info.size:
                 await pull.start()
@@ -176,7 +195,7 @@ class Blobs:
             )
 
 
-async def put(wire: Wire, source: bytes | Path, *, limit: int = BLOB_MAX) -> str:
+async def put(wire: Wire, source: bytes | Path, *, limit: int = BLOB_MAX, bucket: str = streams.BLOBS) -> str:
     """Put a blob and return its hash; one that is there already is not sent again.
 
     `TooLarge` over the limit; after `Unavailable` or `Timeout` it can be put again.
@@ -185,7 +204,7 @@ async def put(wire: Wire, source: bytes | Path, *, limit: int = BLOB_MAX) -> str
     if size > limit:
         raise TooLarge(f"this has {size} bytes, at most {limit} are allowed", limit=limit)
     sha256 = await asyncio.to_thread(_digest, source)
-    found = await _info(wire, sha256)
+    found = await _info(wire, sha256, bucket)
     if found is not None and found.size == size and found.digest == _digest_text(sha256):
         return sha256
     nuid = secrets.token_hex(11)
@@ -194,7 +213,7 @@ async def put(wire: Wire, source: bytes | Path, *, limit: int = BLOB_MAX) -> str
     try:
         for data in _pieces(source):
             chunks += 1
-            waiting.append(asyncio.ensure_future(_store(wire, f"$O.{streams.BLOBS}.C.{nuid}", data)))
+            waiting.append(asyncio.ensure_future(_store(wire, f"$O.{bucket}.C.{nuid}", data)))
             if len(waiting) >= WINDOW // CHUNK:
                 await asyncio.gather(*waiting)
                 waiting.clear()
@@ -204,7 +223,7 @@ async def put(wire: Wire, source: bytes | Path, *, limit: int = BLOB_MAX) -> str
             task.cancel()
     described = {
         "name": sha256,
-        "bucket": streams.BLOBS,
+        "bucket": bucket,
         "nuid": nuid,
         "size": size,
         "chunks": chunks,
@@ -213,14 +232,14 @@ async def put(wire: Wire, source: bytes | Path, *, limit: int = BLOB_MAX) -> str
         "deleted": False,
         "options": {"max_chunk_size": CHUNK},
     }
-    await _store(wire, _meta(sha256), json.dumps(described).encode(), {"Nats-Rollup": "sub"})
+    await _store(wire, _meta(sha256, bucket), json.dumps(described).encode(), {"Nats-Rollup": "sub"})
     return sha256
 
 
-async def _info(wire: Wire, sha256: str) -> _Info | None:
+async def _info(wire: Wire, sha256: str, bucket: str) -> _Info | None:
     if not _NAME.fullmatch(sha256):
         raise Validation(f"a blob is named by a SHA-256 in hex, not {sha256[:80]!r}")
-    message = await wire.request(f"$JS.API.DIRECT.GET.{STREAM}.{_meta(sha256)}")
+    message = await wire.request(f"$JS.API.DIRECT.GET.OBJ_{bucket}.{_meta(sha256, bucket)}")
     match (message.headers or {}).get("Status"):
         case None:
             pass
@@ -259,8 +278,8 @@ def _reader(subject: str, after: int) -> ConsumerConfig:
     )
 
 
-def _meta(name: str) -> str:
-    return f"$O.{streams.BLOBS}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+def _meta(name: str, bucket: str) -> str:
+    return f"$O.{bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
 
 def _digest_text(sha256: str) -> str:

@@ -6,6 +6,7 @@ BRAIN_TELEMETRY   samples and heartbeats, the last day or 256 MiB
 BRAIN_INBOX       commands that are stored first; a handled one is erased
 BRAIN_DEAD        what was refused or keeps crashing
 OBJ_BRAIN_BLOBS   the object store `BRAIN_BLOBS`: large texts under their hash
+OBJ_BRAIN_ARTIFACTS   the object store `BRAIN_ARTIFACTS`: artifacts that are kept on the bus
 BRAIN_LEASES      who holds a role now; the server lets it expire
 """
 
@@ -36,6 +37,7 @@ TELEMETRY = "BRAIN_TELEMETRY"
 INBOX = "BRAIN_INBOX"
 DEAD = "BRAIN_DEAD"
 BLOBS = "BRAIN_BLOBS"
+ARTIFACTS = "BRAIN_ARTIFACTS"
 LEASES = "BRAIN_LEASES"
 
 
@@ -128,11 +130,14 @@ def definitions(*, events_bytes: int = 64 * GIB, inbox_window: float = 120.0) ->
             unrepeated=True,
         ),
         Definition(name=DEAD, subjects=("brain.dead.>",), max_bytes=GIB),
-        Definition(
-            name=f"OBJ_{BLOBS}",
-            subjects=(f"$O.{BLOBS}.C.>", f"$O.{BLOBS}.M.>"),
-            max_bytes=64 * GIB,
-            rollup=True,
+        *(
+            Definition(
+                name=f"OBJ_{bucket}",
+                subjects=(f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"),
+                max_bytes=64 * GIB,
+                rollup=True,
+            )
+            for bucket in (BLOBS, ARTIFACTS)
         ),
         Definition(
             name=LEASES, subjects=("brain.lease.>",), max_bytes=16 * MIB, per_subject=1, expiring=True

@@ -12,7 +12,7 @@
     brain.node.<node>.<verb>                             from node to node, never for clients
     brain.lease.<role>                                   who holds a role now
 
-A token is 1 to 64 of `a-z 0-9 _ -`.  What is not is refused with `Validation`.
+A token is 1 to 64 of `a-z 0-9 _ -`, or the id of an artifact.  What is not is refused with `Validation`.
 """
 
 import re
@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from events.artifact import ID
 from events.errors import Validation
 from events.ids import TOKEN
 
@@ -229,7 +230,7 @@ def _join(room: str, *tokens: str) -> str:
 
 
 def _token(token: str) -> str:
-    if not TOKEN.fullmatch(token):
+    if not TOKEN.fullmatch(token) and not ID.fullmatch(token):
         raise Validation(f"not a word for a subject: {token!r} (1 to 64 of a-z 0-9 _ -)")
     return token
 

@@ -8,7 +8,20 @@ from typing import Any
 
 import msgspec
 
-from events import decision, execution, finding, limit, module, node, plan, plugin, schedule, template
+from events import (
+    artifact,
+    decision,
+    execution,
+    finding,
+    limit,
+    module,
+    node,
+    plan,
+    plugin,
+    schedule,
+    template,
+    workspace,
+)
 from events.clock import millis as millis
 from events.clock import stamp as stamp
 from events.errors import Internal
@@ -25,6 +38,8 @@ KINDS: dict[str, ModuleType] = {
     "plugin": plugin,
     "module": module,
     "decision": decision,
+    "artifact": artifact,
+    "workspace": workspace,
 }
 """What there can be facts about."""
 

@@ -18,6 +18,8 @@ PREFIXES = {
     "schedule": "sched",
     "plan": "plan",
     "decision": "dec",
+    "playbook": "play",
+    "checkpoint": "ckpt",
 }
 TOKEN = re.compile(r"[a-z0-9_-]{1,64}")
 """What may stand in a subject; a full match is meant."""

@@ -181,6 +181,42 @@ class Blobs(Protocol):
         ...
 
 
+class Depot(Protocol):
+    """Where the content of artifacts lies, each under its SHA-256 in hex.
+
+    Everything may be done twice; what cannot be done raises `OSError` or one of our errors.  The calls wait,
+    and come from one thread.
+    """
+
+    def put(self, sha256: str, source: Path) -> None:
+        """Keep the content of a file; what is there already stays."""
+        ...
+
+    def size(self, sha256: str) -> int | None:
+        """How many bytes of it there are; None when it is not there."""
+        ...
+
+    def fetch(self, sha256: str, target: Path) -> None:
+        """Write the content to a new file; `NotFound` when it is not there."""
+        ...
+
+    def remove(self, sha256: str) -> None:
+        """Keep it no more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a depot is made with."""
+
+    folder: Path
+    """The folder `artifacts` of the workspace; it need not be there."""
+    url: str | None = None
+    """The setting `artifacts.url`."""
+    bus: Any = None
+    """The connection to NATS, for the depot that lies there."""
+
+
 class Peers(Protocol):
     """The other nodes."""
 

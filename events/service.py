@@ -8,7 +8,19 @@ from typing import Any
 
 import msgspec
 
-from events.asks import dead, decision, limit, log, module, plan, schedule, tables, template, threads
+from events.asks import (
+    artifact,
+    dead,
+    decision,
+    limit,
+    log,
+    module,
+    plan,
+    schedule,
+    tables,
+    template,
+    threads,
+)
 from events.asks import why as whys
 from events.asks.dead import Again as Again
 from events.asks.dead import Refused as Refused
@@ -399,4 +411,5 @@ VERBS: tuple[Verb, ...] = (
     *module.VERBS,
     *threads.VERBS,
     *decision.VERBS,
+    *artifact.VERBS,
 )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from actors.again import Again
+from actors.artifacts import Artifacts
 from actors.clerk import Clerk, Verbs
 from actors.dead import Dead
 from actors.gateway import Turn
@@ -28,11 +29,12 @@ def desks(
     gateway: Callable[[Any], None],
     bounds: Callable[[Sequence[Fact]], None],
     waiter: Callable[[Any], None],
+    archivist: Callable[[Any], None],
 ) -> tuple[Again, Verbs]:
     """Set up all of them.
 
-    `gateway` is told what has to go on in its thread, `bounds` of new limits, and `waiter` who waits for the
-    end of a plan.
+    `gateway` is told what has to go on in its thread, `bounds` of new limits, `waiter` who waits for the
+    end of a plan, and `archivist` whose artifacts are to be kept or read.
     """
 
     def turn(call: Call, act: Callable[[], None]) -> None:
@@ -44,4 +46,5 @@ def desks(
     verbs |= Limits(journal, doors, bounds).verbs
     plans = Plans(Clerk(journal, doors), journal, home, vault, waiter)
     verbs |= plans.verbs | Templates(Clerk(journal, doors), journal, doors, plans, turn).verbs
+    verbs |= Artifacts(Clerk(journal, doors), archivist).verbs
     return again, verbs | Undo(journal, doors, verbs, turn).verbs

@@ -22,7 +22,10 @@ from events.look import TOTAL_MAX
 from events.module import MOST
 
 PREFIX = "HINDBRAIN_"
-OURS = {"HINDBRAIN_EXECUTION_ID", "HINDBRAIN_ATTEMPT", "HINDBRAIN_OUTPUT", "HINDBRAIN_CHECKPOINT"}
+OURS = {
+    *("HINDBRAIN_EXECUTION_ID", "HINDBRAIN_ATTEMPT", "HINDBRAIN_OUTPUT", "HINDBRAIN_CHECKPOINT"),
+    *("HINDBRAIN_PLAYBOOK_ID", "HINDBRAIN_PHASE_ID"),
+}
 """What a node tells its commands in their environment; no settings."""
 SINGLE = ("timer", "planner", "limiter", "scaler")
 """Roles that only one node plays at a time; another takes over when it is gone."""
@@ -101,6 +104,17 @@ class Scaler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file with its policy; without one it decides by the classic rules."""
 
 
+class Artifacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content that is kept under its hash."""
+
+    backend: str = "local"
+    """Who keeps it: `local` (a folder of the workspace), `nats` (the bus), or one that was installed."""
+    url: str | None = None
+    """Where that is, for a backend that has to know."""
+    keep_days: float | None = None
+    """What nobody needs is removed when nothing was said of it for so long; without it, only on demand."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that can be set."""
 
@@ -114,6 +128,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     otlp: Otlp = Otlp()
     duckdb: Duckdb = Duckdb()
     scaler: Scaler = Scaler()
+    artifacts: Artifacts = Artifacts()
     roles: tuple[str, ...] = ROLES
     """What this node does."""
     max_concurrent_executions: int
@@ -337,6 +352,7 @@ def _check(made: Settings) -> None:
         "nats.port": (made.nats.port, 0, 65535),
         "max_concurrent_executions": (made.max_concurrent_executions, 1, 100_000),
         "default_timeout_ms": (made.default_timeout_ms, 1, 2**53),
+        "artifacts.keep_days": (made.artifacts.keep_days, 0, 36_600),
         "ageing_seconds": (made.ageing_seconds, 0, 2**31),
         "lease_seconds": (made.lease_seconds, 1, 86_400),
         "workers_max": (made.workers_max, 1, MOST),

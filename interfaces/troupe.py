@@ -16,6 +16,7 @@ import msgspec
 
 from actors import attempt, gate, gateway, linux, monitor, plans
 from actors.actor import Actor
+from actors.archivist import Archivist, Shelves
 from actors.executor import Executor
 from actors.files import Files
 from actors.gateway import Calls, Gateway, Home, milliseconds
@@ -239,10 +240,11 @@ class Troupe:
             "warden": self._warden,
             "modules": self.workers.modules,
             "waiter": lambda: plans.waiter(self.log, self._to("waiter")),
+            "archivist": self._archivist,
         }
         made |= {name: functools.partial(self._role, name) for name in self._tenures}
         playing = {*self.roles, "warden", *(["tailer"] if "executor" in self.roles else [])}
-        playing |= {"waiter"} if "gateway" in self.roles else set()
+        playing |= {"waiter", "archivist"} if "gateway" in self.roles else set()
         playing |= {"modules"} if "worker" in self.roles else set()
         children = [
             Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
@@ -260,9 +262,8 @@ class Troupe:
         }
         home, tell = self._stage.home, self._to("gateway")
         verbs = self.workers.desk(lambda: self._gate, tell).verbs
-        again, others = desks(
-            home, self.log, self._doors, self._vault, tell, self._bounds, self._to("waiter")
-        )
+        given = (self._to("waiter"), self._to("archivist"))
+        again, others = desks(home, self.log, self._doors, self._vault, tell, self._bounds, *given)
         verbs |= others
         gateway = self._gate = Gateway(
             home,
@@ -278,6 +279,20 @@ class Troupe:
             self.workers.check,
         )
         return gateway
+
+    def _archivist(self) -> Archivist:
+        stage = self._stage
+        kept = stage.settings.artifacts
+        shelves = Shelves(stage.settings.data, kept.backend, kept.url, kept.keep_days, stage.bridge)
+        return Archivist(
+            stage.home,
+            shelves,
+            self.log,
+            self._doors,
+            self.peers,
+            Blobs(stage.bridge),
+            self._to("archivist"),
+        )
 
     def _tailer(self) -> Tailer:
         history = History(self._doors, self._to("tailer"))

@@ -21,6 +21,7 @@ from events.errors import Damaged, Unavailable
 from events.ports import Chunk
 from projections import loose
 from projections.anew import anew
+from projections.artifacts import ARTIFACTS, WORKSPACES
 from projections.attempts import ATTEMPTS
 from projections.decisions import DECISIONS
 from projections.executions import DEAD_LETTERS, EXECUTIONS
@@ -41,6 +42,8 @@ PROJECTIONS: tuple[Projection, ...] = (
     SCHEDULES,
     LIMITS,
     TEMPLATES,
+    ARTIFACTS,
+    WORKSPACES,
     NODES,
     FINDINGS,
     MODULES,

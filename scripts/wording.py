@@ -131,6 +131,8 @@ ABOUT = {
     "schedules": "One row per schedule.",
     "limits": "One row per limit that ever was set.",
     "templates": "One row per template.",
+    "artifacts": "One row per artifact that ever was registered.",
+    "workspaces": "One row per workspace.",
     "dead_letters": "Executions that were lost with their workers again and again and are parked: "
     "rows of `executions` that nobody has discarded.",
     "nodes": "One row per node that ever was on this log.",

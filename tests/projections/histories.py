@@ -7,7 +7,20 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from events import codec, decision, execution, finding, limit, node, plan, schedule, template, view
+from events import (
+    artifact,
+    codec,
+    decision,
+    execution,
+    finding,
+    limit,
+    node,
+    plan,
+    schedule,
+    template,
+    view,
+    workspace,
+)
 from events.errors import HindbrainError
 from events.execution import Began, End, Progress
 from events.job import Job
@@ -25,6 +38,8 @@ DECIDERS: dict[str, Decider[Any]] = {
     "schedule": schedule.SCHEDULE,
     "limit": limit.LIMIT,
     "template": template.TEMPLATE,
+    "artifact": artifact.ARTIFACT,
+    "workspace": workspace.WORKSPACE,
 }
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fold_law import LAW, applied, opened
 
-from events import execution, limit, plan, schedule, template
+from events import artifact, execution, limit, plan, schedule, template, workspace
 from events.calendar import When
 from events.execution import End
 from events.plan import Advance, Result
@@ -188,3 +188,36 @@ def test_schedules_limits_and_templates_are_rows() -> None:
         assert asked(store, "SELECT id, target, max, used, pages FROM limits") == [["module-m", "m", 2, 1, 1]]
         assert asked(store, "SELECT used FROM limits", seq=5) == [[2]]
         assert asked(store, "SELECT id, status, version FROM templates") == [["t", "kept", 2]]
+
+
+needing = st.none() | st.builds(
+    artifact.Referenced, by=st.sampled_from(["a", "b"]), phase_id=st.sampled_from([None, "p"])
+)
+keeping = st.builds(
+    artifact.Register,
+    registered=st.builds(artifact.Registered, title=st.text(max_size=4), size=st.integers(0, 2**40)),
+    reference=needing,
+)
+letting = st.one_of(
+    st.builds(artifact.Release, by=st.sampled_from(["a", "b"])),
+    st.builds(artifact.Remove, before_ms=st.just(2**62)),
+)
+
+
+@LAW
+@given(data=st.data(), cuts=st.lists(st.integers(0, 60), max_size=3))
+def test_artifacts_follow_their_rules(data: st.DataObject, cuts: list[int]) -> None:
+    log, entity = Log(), artifact.named("0" * 64)
+    log.ask("workspace", "default", workspace.Open(name="default", path="/srv"))
+    for command in data.draw(st.lists(keeping | letting, max_size=12)):
+        log.now += 1000
+        log.ask("artifact", entity, command)
+    with opened() as store:
+        applied(store, log, cuts)
+        assert verify(store, log.records) == []
+        row, state = store.row("artifacts", entity), log.states.get(("artifact", entity))
+        assert (row is None) == (state is None)
+        if row is not None and state is not None:
+            assert (row["status"], row["references"]) == (state.phase, len(state.references))
+            assert (row["name"], row["size"]) == (state.registered.title, state.registered.size)
+        assert asked(store, "SELECT id, path FROM workspaces") == [["default", "/srv"]]

