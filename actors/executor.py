@@ -327,7 +327,7 @@ class Executor:
     def _with_outputs(self, run: Run, end: End) -> End:
         """A step of a plan may have left something for others."""
         spec = run.state.spec
-        if spec.plan_id is None:
+        if spec.plan_id is None and spec.playbook_id is None:
             return end
         mask = Mask(list((self._vault.of(run.entity, spec) or {}).values()))
         found, note = outputs.read(self._files.outputs(run.entity, run.state.attempt), mask)

@@ -127,7 +127,8 @@ class Offers:
         if state.taken_by == self._node:
             log.warning("%s: its secrets are gone from this node", entity)
         self._slots.defer()
-        whose = {"execution_id": entity, "plan_id": state.spec.plan_id, "step": state.spec.step}
+        above = state.spec.plan_id or state.spec.playbook_id
+        whose = {"execution_id": entity, "plan_id": above, "step": state.spec.step}
         self._peers.ask(
             state.taken_by,
             "secrets",

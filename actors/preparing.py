@@ -47,7 +47,7 @@ def prepare(entity: str, state: State, files: Files, vault: Vault) -> tuple[kept
     stdin = _stdin(entity, spec, files, made)
     context = trace.under(state.trace, entity, "attempt", state.attempt)
     env = ({"TRACEPARENT": context} if context else {}) | _environment(entity, spec, files, secrets)
-    if spec.plan_id is not None:
+    if spec.plan_id is not None or spec.playbook_id is not None:
         path = files.outputs(entity, state.attempt)
         # Not emptied: the command may be running already.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -127,7 +127,14 @@ def _environment(entity: str, spec: Spec, files: Files, secrets: dict[str, str])
             env["AWS_PROFILE"] = spec.aws.profile
         if spec.aws.region:
             env["AWS_REGION"] = spec.aws.region
-    return env | spec.env | secrets | {"HINDBRAIN_EXECUTION_ID": entity, "HINDBRAIN_DATA": str(files.data)}
+    own = {"HINDBRAIN_EXECUTION_ID": entity, "HINDBRAIN_DATA": str(files.data)}
+    if spec.playbook_id is not None:
+        own |= {"HINDBRAIN_PLAYBOOK_ID": spec.playbook_id, "HINDBRAIN_PHASE_ID": spec.phase_id or ""}
+    if spec.checkpoint is not None:
+        path = files.data / spec.checkpoint
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own["HINDBRAIN_CHECKPOINT"] = str(path)
+    return env | spec.env | secrets | own
 
 
 @cache

@@ -71,16 +71,17 @@ class Vault:
             return None
 
     def of(self, entity: str, spec: Spec) -> dict[str, str] | None:
-        """What an execution needs: from its own file, or as a step from that of its plan.
+        """What an execution needs: from its own file, or as a step from that of its plan or playbook.
 
         There a value stands under `<step>/<name>`, or under its name when all steps share it.
         """
         if not spec.secrets:
             return {}
         own = self.get(entity)
-        if own is not None or spec.plan_id is None:
+        above = spec.plan_id or spec.playbook_id
+        if own is not None or above is None:
             return own
-        shared = self.get(spec.plan_id) or {}
+        shared = self.get(above) or {}
         found = {name: shared.get(f"{spec.step}/{name}", shared.get(name)) for name in spec.secrets}
         whole = {name: value for name, value in found.items() if value is not None}
         return whole if len(whole) == len(found) else None

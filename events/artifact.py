@@ -89,6 +89,12 @@ class Register(Command):
     reference: Referenced | None = None
 
 
+class Refer(Command):
+    """Somebody needs it too."""
+
+    reference: Referenced
+
+
 class Release(Command):
     """Whoever it is needs it no more."""
 
@@ -108,7 +114,7 @@ class Look(Command):
 
 
 AnyEvent = Registered | Referenced | Released | Removed
-AnyCommand = Register | Release | Remove | Look
+AnyCommand = Register | Refer | Release | Remove | Look
 EVENTS = (Registered, Referenced, Released, Removed)
 
 
@@ -146,6 +152,8 @@ def decide(state: State, command: AnyCommand) -> tuple[AnyEvent, ...]:
             raise NotFound("Artifact not found")
         case _, Look():
             return ()
+        case "kept", Refer(reference=reference):
+            return () if reference.key in state.references else (reference,)
         case _, Release(by=by):
             count = sum(each.by == by for each in state.references.values())
             return (Released(by=by, count=count),) if count else ()

@@ -17,6 +17,7 @@ from events import (
     module,
     node,
     plan,
+    playbook,
     plugin,
     schedule,
     template,
@@ -40,6 +41,7 @@ KINDS: dict[str, ModuleType] = {
     "decision": decision,
     "artifact": artifact,
     "workspace": workspace,
+    "playbook": playbook,
 }
 """What there can be facts about."""
 

@@ -176,6 +176,10 @@ class Call:
 class Blobs(Protocol):
     """Large texts under their hash, in the object store of the bus."""
 
+    def put(self, source: bytes | Path, done: "Callable[[str | HindbrainError], None]") -> None:
+        """Put a blob; `done` gets its hash, or an error."""
+        ...
+
     def fetch(self, sha256: str, path: str, done: "Callable[[HindbrainError | None], None]") -> None:
         """Write the blob to a private file; `NotFound` when nobody has it, `TooLarge` over the limit."""
         ...

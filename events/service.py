@@ -16,6 +16,7 @@ from events.asks import (
     log,
     module,
     plan,
+    playbook,
     schedule,
     tables,
     template,
@@ -235,8 +236,9 @@ class Execution(Message, omit_defaults=False):
     stderr_bytes: int
     retry_of: str | None
     plan_id: str | None = None
+    playbook_id: str | None = None
     step: str | None = None
-    """Which step of the plan it is."""
+    """Which step of the plan or the playbook it is."""
     attempts_failed: int | None = None
     """How many attempts failed or were lost."""
     retries: int | None = None
@@ -412,4 +414,5 @@ VERBS: tuple[Verb, ...] = (
     *threads.VERBS,
     *decision.VERBS,
     *artifact.VERBS,
+    *playbook.VERBS,
 )

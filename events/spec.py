@@ -144,6 +144,12 @@ class Spec(Message):
     """Which step of that plan."""
     schedule_id: str | None = None
     """The schedule it is a tick of."""
+    playbook_id: str | None = None
+    """The playbook it is a step of."""
+    phase_id: str | None = None
+    """In which phase of it."""
+    checkpoint: str | None = None
+    """The file that `$HINDBRAIN_CHECKPOINT` names; a relative path is below the data folder."""
 
     @property
     def form(self) -> str:

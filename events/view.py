@@ -87,6 +87,7 @@ def execution(
         stderr_bytes=end.stderr_bytes if over else report.stderr_bytes if report else 0,
         retry_of=state.retry_of,
         plan_id=state.spec.plan_id,
+        playbook_id=state.spec.playbook_id,
         step=state.spec.step,
         attempts_failed=state.attempts_failed,
         retries=None if state.spec.retries is None else state.spec.retries.max,

@@ -228,7 +228,7 @@ class ExecutionEngine:
         return (following if follow else stored)(self, execution_id, offsets)
 
     def progress(self, entity: str) -> AsyncIterator[dict[str, Any]]:
-        """How far an execution or a plan is, live; the last one has `final: true`."""
+        """How far an execution, a plan or a playbook is, live; the last one has `final: true`."""
         from interfaces.live import progress
 
         return progress(self, entity)

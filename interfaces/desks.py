@@ -5,6 +5,7 @@ from typing import Any
 
 from actors.again import Again
 from actors.artifacts import Artifacts
+from actors.checkpoints import Checkpoints
 from actors.clerk import Clerk, Verbs
 from actors.dead import Dead
 from actors.gateway import Turn
@@ -12,6 +13,8 @@ from actors.home import Home
 from actors.limits import Limits
 from actors.orders import Orders
 from actors.plans import Plans
+from actors.playbooks import Playbooks
+from actors.saving import Saver
 from actors.schedules import Schedules
 from actors.submitting import Submitting
 from actors.templates import Templates
@@ -30,11 +33,14 @@ def desks(
     bounds: Callable[[Sequence[Fact]], None],
     waiter: Callable[[Any], None],
     archivist: Callable[[Any], None],
+    saver: Saver,
+    attendant: Callable[[Any], None],
 ) -> tuple[Again, Verbs]:
     """Set up all of them.
 
     `gateway` is told what has to go on in its thread, `bounds` of new limits, `waiter` who waits for the
-    end of a plan, and `archivist` whose artifacts are to be kept or read.
+    end of a plan, and `archivist` whose artifacts are to be kept or read,
+    `attendant` who waits for a playbook.
     """
 
     def turn(call: Call, act: Callable[[], None]) -> None:
@@ -47,4 +53,6 @@ def desks(
     plans = Plans(Clerk(journal, doors), journal, home, vault, waiter)
     verbs |= plans.verbs | Templates(Clerk(journal, doors), journal, doors, plans, turn).verbs
     verbs |= Artifacts(Clerk(journal, doors), archivist).verbs
+    shared = (Clerk(journal, doors), journal, home, vault, saver, turn)
+    verbs |= Playbooks(*shared, attendant).verbs | Checkpoints(*shared).verbs
     return again, verbs | Undo(journal, doors, verbs, turn).verbs

@@ -160,9 +160,9 @@ async def follow(
 
 
 async def progress(engine: "ExecutionEngine", entity: str) -> AsyncGenerator[dict[str, Any]]:
-    """How far an execution or a plan is: what is known now, then every change; the last one is final."""
+    """How far something is: what is known now, then every change; the last one is final."""
     away = 0
-    kind = "plan" if entity.startswith("plan_") else "execution"
+    kind = {"plan": "plan", "play": "playbook"}.get(entity.partition("_")[0], "execution")
     watch = await (await engine.client()).subscribe_progress(entity, kind)
     async with _listening(watch) as heard:
         last: dict[str, Any] | None = None
@@ -196,7 +196,30 @@ def _differs(one: dict[str, Any], other: dict[str, Any]) -> bool:
 async def _standing(engine: "ExecutionEngine", kind: str, entity: str) -> dict[str, Any]:
     if kind == "execution":
         return _now(msgspec.to_builtins(await engine.get_status(entity)))
+    if kind == "playbook":
+        return _playbook((await engine.request("playbook", "get", playbook_id=entity))["playbook"])
     return _plan((await engine.request("plan", "get", plan_id=entity))["plan"])
+
+
+def _playbook(found: dict[str, Any]) -> dict[str, Any]:
+    """Say of a playbook what is told about its progress."""
+    done, total = found["completed"], found["total"]
+    return {
+        "kind": "playbook",
+        "id": found["id"],
+        "status": found["status"],
+        "current": done,
+        "total": total,
+        "unit": "steps",
+        "message": found["step"],
+        "phase": found["phase"],
+        "fraction": done / total if total else 1.0,
+        "text": f"{done}/{total} steps",
+        "elapsed_seconds": found["elapsed_seconds"],
+        "last_output": None,
+        "seq": found["seq"],
+        "final": found["status"] in ("completed", "failed", "cancelled"),
+    }
 
 
 def _plan(plan: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,20 @@
-"""A plan in a file: TOML, YAML or JSON, the same tree.  What is wrong with it is said with file and line."""
+"""A plan or a playbook in a file: TOML, YAML or JSON, the same tree.
 
+What is wrong with it is said with file and line.
+"""
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import msgspec
 from msgspec import inspect
 
-from events import checking
-from events.asks import tree
-from events.asks.tree import Task, Tree
+from events import checking, faults, phases
+from events.asks import book, tree
+from events.asks.book import Book
+from events.asks.tree import Tree
+from events.checking import Trouble
 from events.errors import Validation
 from events.params import near
 from events.steps import Definition
@@ -45,35 +51,63 @@ class Plan(NamedTuple):
     definition: Definition
 
 
+class Playbook(NamedTuple):
+    """What a file says that holds a playbook, read and checked."""
+
+    tree: Book
+    definition: phases.Definition
+
+
+class _Sort(NamedTuple):
+    """What a file can be, and how it is read."""
+
+    word: str
+    shape: type
+    define: Callable[[Any], Any]
+    problems: Callable[[Any], Iterator[Trouble]]
+
+
+_PLAN = _Sort("plan", Tree, tree.definition, checking.problems)
+_PLAYBOOK = _Sort("playbook", Book, book.definition, faults.problems)
+
+
 def read(path: str | Path) -> Plan:
     """Read a plan file; `Wrong` has a line `file:line: text` for everything that is wrong with it."""
-    return _Reader().whole(Path(path))
+    return Plan(*_Reader(_PLAN).whole(Path(path)))
+
+
+def read_playbook(path: str | Path) -> Playbook:
+    """Read a playbook file; `Wrong` has a line `file:line: text` for everything that is wrong with it."""
+    return Playbook(*_Reader(_PLAYBOOK).whole(Path(path)))
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, sort: _Sort) -> None:
+        self._sort = sort
         self._places: dict[Where, Place] = {}
         self._found: list[tuple[Place, str]] = []
 
-    def whole(self, path: Path) -> Plan:
+    def whole(self, path: Path) -> tuple[Any, Any]:
+        """Read all of it: what is written, and what is meant."""
+        sort = self._sort
         found = self._load(path, (), ())
         self._stop()
-        self._fits(found, Tree, ())
+        self._fits(found, sort.shape, ())
         self._stop()
         try:
-            plan = msgspec.convert(found, Tree)
+            written = cast(Any, msgspec).convert(found, sort.shape)
         except msgspec.ValidationError as error:  # the walk above should have seen it
             raise Wrong([f"{path}:1: {error}"]) from None
         try:
-            definition = tree.definition(plan)
+            definition = sort.define(written)
         except Validation as error:
             self._say(self._field(error.details.get("field", "")), _text(error))
             self._stop()
             raise
-        for trouble in checking.problems(definition):
+        for trouble in sort.problems(definition):
             self._say(self._field(trouble.field), trouble.text)
         self._stop()
-        return Plan(plan, definition)
+        return written, definition
 
     def _stop(self) -> None:
         if self._found:
@@ -106,7 +140,7 @@ class _Reader:
         at = known or Place(name, 1)
         if path.suffix.lower() not in SUFFIXES:
             self._found.append(
-                (at, f"{name!r} is no plan file: its name ends in .toml, .yaml, .yml or .json")
+                (at, f"{name!r} is no {self._sort.word} file: its name ends in .toml, .yaml, .yml or .json")
             )
             return {}
         try:
@@ -133,25 +167,27 @@ class _Reader:
             self._places[*where, *inner] = Place(name, line)
         found: Any = parsed.tree
         if not isinstance(found, dict):
-            self._found.append((Place(name, 1), f"a plan is a table, not {_sort(found)}"))
+            self._found.append((Place(name, 1), f"a {self._sort.word} is a table, not {_sort(found)}"))
             return {}
         whole = cast(dict[str, Any], found)
-        self._include(whole.get("steps"), path, (*where, "steps"), (*chain, path.resolve()))
+        self._include(whole, path, where, (*chain, path.resolve()))
         return whole
 
-    def _include(self, steps: Any, path: Path, where: Where, chain: tuple[Path, ...]) -> None:
-        """Put other files in place of their names."""
-        for index, step in enumerate(cast(list[Any], steps) if isinstance(steps, list) else []):
-            if not isinstance(step, dict):
-                continue
-            entry, here = cast(dict[str, Any], step), (*where, index)
-            inner = entry.get("plan")
-            if isinstance(inner, str):
-                entry["plan"] = self._load(path.parent / inner, (*here, "plan"), chain)
-            elif isinstance(inner, dict):
-                nested = cast(dict[str, Any], inner)
-                self._include(nested.get("steps"), path, (*here, "plan", "steps"), chain)
-            self._include(entry.get("steps"), path, (*here, "steps"), chain)
+    def _include(self, whole: dict[str, Any], path: Path, where: Where, chain: tuple[Path, ...]) -> None:
+        """Put other files in place of their names, in the steps of a plan, a phase or a step."""
+        for within in ("steps", "phases"):
+            rows: Any = whole.get(within)
+            for index, row in enumerate(cast(list[Any], rows) if isinstance(rows, list) else []):
+                if not isinstance(row, dict):
+                    continue
+                entry, here = cast(dict[str, Any], row), (*where, within, index)
+                for name in ("plan", "playbook"):
+                    inner: Any = entry.get(name)
+                    if isinstance(inner, str):
+                        entry[name] = self._load(path.parent / inner, (*here, name), chain)
+                    elif isinstance(inner, dict):
+                        self._include(cast(dict[str, Any], inner), path, (*here, name), chain)
+                self._include(entry, path, here, chain)
 
     # ---- shapes ------------------------------------------------------------------------------------------
 
@@ -159,7 +195,7 @@ class _Reader:
         self._walk(value, inspect.type_info(kind), where)
 
     def _walk(self, value: Any, kind: inspect.Type, where: Where) -> None:
-        name = _name(where)
+        name = _name(where, self._sort.word)
         kinds: tuple[inspect.Type, ...] = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
         fitting = [each for each in kinds if _may_be(value, each)]
         if not fitting:
@@ -195,7 +231,7 @@ class _Reader:
                 self._say((*where, str(key)), f"unknown key {str(key)!r}, {_near(str(key), list(fields))}")
         for key, field in fields.items():
             if field.required and key not in value:
-                whose = "the step" if struct.cls is Task else _name(where)
+                whose = _WHOSE.get(struct.cls) or _name(where, self._sort.word)
                 self._say(where, f"{whose} needs a {key}")
 
 
@@ -204,15 +240,18 @@ def _near(word: str, known: list[str]) -> str:
     return near(word, known).removesuffix("?")
 
 
-def _name(where: Where) -> str:
+_WHOSE: dict[type, str] = {tree.Task: "the step", book.Task: "the step", book.Part: "the phase"}
+
+
+def _name(where: Where, word: str) -> str:
     """What a place is called: `needs`, `exec.args`, `steps[2]`."""
     names = [each for each in where if isinstance(each, str)]
     if not names:
-        return "the plan"
+        return f"the {word}"
     last = len(where) - 1 - list(reversed(where)).index(names[-1])
     inside = "".join(f"[{each}]" for each in where[last + 1 :])
     outer = names[-2] if len(names) > 1 and where[last - 1] == names[-2] else ""
-    name = f"{outer}.{names[-1]}" if outer not in ("", "plan", "steps") else names[-1]
+    name = f"{outer}.{names[-1]}" if outer not in ("", "plan", "steps", "phases", "playbook") else names[-1]
     return f"{name}{inside}"
 
 

@@ -27,7 +27,7 @@ OURS = {
     *("HINDBRAIN_PLAYBOOK_ID", "HINDBRAIN_PHASE_ID"),
 }
 """What a node tells its commands in their environment; no settings."""
-SINGLE = ("timer", "planner", "limiter", "scaler")
+SINGLE = ("timer", "planner", "limiter", "scaler", "playbook")
 """Roles that only one node plays at a time; another takes over when it is gone."""
 ROLES = ("nats", "gateway", "executor", "worker", "projector", "monitor", *SINGLE, "web")
 MASK = "***"

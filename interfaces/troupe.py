@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from actors import attempt, gate, gateway, linux, monitor, plans
+from actors import attempt, gate, gateway, linux, monitor, plans, playbooks
 from actors.actor import Actor
 from actors.archivist import Archivist, Shelves
+from actors.conductor import Conductor
 from actors.executor import Executor
 from actors.files import Files
 from actors.gateway import Calls, Gateway, Home, milliseconds
@@ -27,6 +28,7 @@ from actors.modules import KILL_SECONDS, REST_SECONDS
 from actors.monitor import Monitor
 from actors.planner import Planner
 from actors.role import Role, Told
+from actors.saving import Saver
 from actors.scaler import Scaler
 from actors.supervisor import Child, DeadLetter, Exhausted, Restarted, Supervisor
 from actors.tail import Reconnected
@@ -64,9 +66,15 @@ TOLD = (
 )
 """Events of executions that somebody in this process waits for."""
 ENDS = frozenset(event.name() for event in execution.TERMINAL)
-LED = ("plan", "schedule", "template")
+LED = ("plan", "schedule", "template", "playbook")
 """Kinds of which the single roles are told everything."""
-SINGLE: dict[str, type[Role]] = {"timer": Timer, "planner": Planner, "limiter": Limiter, "scaler": Scaler}
+SINGLE: dict[str, type[Role]] = {
+    "timer": Timer,
+    "planner": Planner,
+    "limiter": Limiter,
+    "scaler": Scaler,
+    "playbook": Conductor,
+}
 READY_SECONDS = 15.0
 RECORD_SECONDS = 20.0
 ACTORS_SECONDS = 2.0
@@ -116,7 +124,7 @@ class Troupe:
         }
         self._leading: dict[str, Role] = {}
         """The roles as they are played by this node, whether they are its own now or not."""
-        heard = LED if self._tenures else ("plan",)
+        heard = LED if self._tenures else ("plan", "playbook")
         self._led = [Feed(bridge, self._lead, (), kind) for kind in heard]
         self._led.append(Feed(bridge, self._bounds, (), "limit"))
         self._services = Services(
@@ -128,6 +136,7 @@ class Troupe:
         data = stage.settings.data
         self.keeper = Keeper(data, lambda messages: self._tell("executor", attempt.Kept(messages)))
         self._files, self._vault = Files(data), Vault(data / "secrets")
+        self._saver = Saver(data, Blobs(bridge))
         self._since = 0
         self.workers = Workers(
             stage.home,
@@ -240,11 +249,12 @@ class Troupe:
             "warden": self._warden,
             "modules": self.workers.modules,
             "waiter": lambda: plans.waiter(self.log, self._to("waiter")),
+            "attendant": lambda: playbooks.waiter(self.log, self._to("attendant")),
             "archivist": self._archivist,
         }
         made |= {name: functools.partial(self._role, name) for name in self._tenures}
         playing = {*self.roles, "warden", *(["tailer"] if "executor" in self.roles else [])}
-        playing |= {"waiter", "archivist"} if "gateway" in self.roles else set()
+        playing |= {"waiter", "attendant", "archivist"} if "gateway" in self.roles else set()
         playing |= {"modules"} if "worker" in self.roles else set()
         children = [
             Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
@@ -262,7 +272,7 @@ class Troupe:
         }
         home, tell = self._stage.home, self._to("gateway")
         verbs = self.workers.desk(lambda: self._gate, tell).verbs
-        given = (self._to("waiter"), self._to("archivist"))
+        given = (self._to("waiter"), self._to("archivist"), self._saver, self._to("attendant"))
         again, others = desks(home, self.log, self._doors, self._vault, tell, self._bounds, *given)
         verbs |= others
         gateway = self._gate = Gateway(
@@ -345,6 +355,8 @@ class Troupe:
             more = {"outlet": self._outlet}
         if name == "scaler":
             more = self.workers.scaling()
+        if name == "playbook":
+            more = {"outlet": self._outlet, "saver": self._saver, "archivist": self._to("archivist")}
         play: Any = SINGLE[name]
         role: Role = play(self._stage.home, tenure, self.log, self._doors, self._to(name), **more)
         self._leading[name] = role
@@ -388,6 +400,8 @@ class Troupe:
         """Tell the single roles that are ours what is theirs, and who waits for a plan of its end."""
         if "gateway" in self.roles and (news := plans.ended(facts, self.log, self._vault)):
             self._tell("waiter", news)
+        if "gateway" in self.roles and (rest := playbooks.settled(facts, self._vault)):
+            self._tell("attendant", rest)
         for name, role in self._leading.items():
             if role.tenure.left <= 0:
                 continue

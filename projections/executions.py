@@ -105,14 +105,14 @@ _PUBLIC = (
     "id status reason held kind command code language description labels module priority node worker"
     " attempt pid exit_code signal error created_at queued_at started_at completed_at duration_ms timeout_ms"
     " progress progress_current progress_total last_output last_output_at stdout_bytes stderr_bytes stdout"
-    " stderr idempotency_key plan_id step schedule_id concurrency_key retries attempts_failed retry_of"
-    " job value seq"
+    " stderr idempotency_key plan_id playbook_id step schedule_id concurrency_key retries attempts_failed"
+    " retry_of job value seq"
 )
 
 EXECUTIONS = Projection(
     name="executions",
     kind="execution",
-    version=4,
+    version=5,
     events=_ALL,
     columns=(
         Column("status", "VARCHAR", STATUS, _STATUS, "`scheduled`, `queued`, `running`, or how it ended"),
@@ -185,6 +185,7 @@ EXECUTIONS = Projection(
         Column("stderr_bytes", "BIGINT", REPORT, _told("stderr_bytes"), "how much was written", "0"),
         Column("idempotency_key", "VARCHAR", BIRTH, "$.spec.idempotency_key", "the key of the request"),
         Column("plan_id", "VARCHAR", BIRTH, "$.spec.plan_id", "the plan it is a step of"),
+        Column("playbook_id", "VARCHAR", BIRTH, "$.spec.playbook_id", "the playbook it is a step of"),
         Column("step", "VARCHAR", BIRTH, "$.spec.step", "which step of that plan, or which operation"),
         Column("schedule_id", "VARCHAR", BIRTH, "$.spec.schedule_id", "the schedule it is a tick of"),
         Column(

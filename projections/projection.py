@@ -49,7 +49,8 @@ class Column:
 
     In the SQL of `value`, `$.a.b` is a field of the event's body (as text), and `@time`, `@event` and `@seq`
     are of its envelope; `default` stands where no such event came.  Where an entity has several rows there
-    are `@entity` and `@place` too, and the body of a spread event is the member of the list.
+    are `@entity`, `@place` and `@id` (of the row) too, and the body of a spread event is the member of the
+    list.
     """
 
     name: str

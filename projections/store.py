@@ -30,6 +30,7 @@ from projections.loose import Sample
 from projections.modules import MODULES, PLUGINS, WORKERS
 from projections.nodes import NODES
 from projections.plans import PLAN_STEPS, PLANS
+from projections.playbooks import PLAYBOOKS
 from projections.projection import Projection, Selection
 from projections.record import Record
 from projections.standing import LIMITS, SCHEDULES, TEMPLATES
@@ -44,6 +45,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     TEMPLATES,
     ARTIFACTS,
     WORKSPACES,
+    *PLAYBOOKS,
     NODES,
     FINDINGS,
     MODULES,

@@ -95,6 +95,7 @@ SAID = {
     "seq": "sequence",
     "entity": "entity of the",
     "place": "place in the list of the",
+    "id": "id of the row that it speaks of, by the",
 }
 """How the envelope is called in the origin of a column."""
 LOOSE = {
@@ -131,6 +132,12 @@ ABOUT = {
     "schedules": "One row per schedule.",
     "limits": "One row per limit that ever was set.",
     "templates": "One row per template.",
+    "playbook_executions": "One row per run of a playbook.",
+    "phases": "One row per playbook and phase.",
+    "playbook_steps": "One row per playbook and step that was started, skipped or remembered.",
+    "checkpoints": "One row per checkpoint; what it holds lies in the object store `BRAIN_BLOBS`.",
+    "phase_summaries": "What was last said of each phase.",
+    "inputs": "One row per question that a playbook asked.",
     "artifacts": "One row per artifact that ever was registered.",
     "workspaces": "One row per workspace.",
     "dead_letters": "Executions that were lost with their workers again and again and are parked: "

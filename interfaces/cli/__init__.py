@@ -29,6 +29,7 @@ VERBS = {
     "plan": ("plan", "Run plans: many executions in an order, from a file."),
     "batch": ("batch", "Run the same command for many items."),
     "template": ("template", "Keep plans under a name, and start them."),
+    "playbook": ("playbook", "Run playbooks: long chains that go on where they stopped."),
     "artifact": ("artifact", "Keep files under their hash, and get them back."),
     "workspace": ("workspace", "Folders that playbooks share."),
     "schedule": ("schedule", "Run something later, or again and again."),

@@ -16,6 +16,7 @@ from events import (
     limit,
     node,
     plan,
+    playbook,
     schedule,
     template,
     view,
@@ -40,6 +41,7 @@ DECIDERS: dict[str, Decider[Any]] = {
     "template": template.TEMPLATE,
     "artifact": artifact.ARTIFACT,
     "workspace": workspace.WORKSPACE,
+    "playbook": playbook.PLAYBOOK,
 }
 
 
@@ -168,6 +170,7 @@ class Log:
             "stderr_bytes": end.stderr_bytes if over else report.stderr_bytes if report else 0,
             "idempotency_key": state.spec.idempotency_key,
             "plan_id": state.spec.plan_id,
+            "playbook_id": state.spec.playbook_id,
             "step": state.spec.step,
             "schedule_id": state.spec.schedule_id,
             "concurrency_key": state.spec.concurrency_key,

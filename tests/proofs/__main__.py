@@ -27,6 +27,7 @@ PROOFS = (
     "graphs",
     "batch",
     "plans",
+    "playbooks",
     "backoff",
     "limits",
     "plans_rules",

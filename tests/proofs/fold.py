@@ -8,7 +8,7 @@ import re
 import shlex
 from typing import Any, cast
 
-from tests.proofs import foldmodules, foldplan
+from tests.proofs import foldbook, foldmodules, foldplan
 from tests.proofs.foldplan import Row, moment
 from tests.proofs.outside import TERMINAL, Event, by_entity
 
@@ -17,7 +17,7 @@ EMPTY = """
     status reason held kind command code language description node worker pid exit_code signal error
     created_at queued_at started_at completed_at duration_ms timeout_ms progress progress_current
     progress_total last_output last_output_at idempotency_key plan_id step schedule_id
-    concurrency_key retry_of job value"""
+    concurrency_key playbook_id retry_of job value"""
 """Columns of an execution that are null until something is said."""
 HIDDEN = ("stdout", "stderr")
 ATTEMPT = """
@@ -26,14 +26,6 @@ ATTEMPT = """
 SCHEDULE = """
     status description times what spec request catch_up overlap next_at last_tick last_id created_at"""
 TEMPLATE = "version description strategy params definition comment created_at saved_at"
-ARTIFACT: Row = {
-    "media_type": "application/octet-stream",
-    "backend": "local",
-    "node": "",
-    "workspace_id": "default",
-    "labels": [],
-    "metadata": {},
-}
 PARKED = "id command description module labels attempt node error created_at last_output plan_id step seq"
 BROKEN = ("attempt_failed", "attempt_lost")
 
@@ -42,7 +34,7 @@ def fold(log: list[Event]) -> Tables:
     """Every folded table, its rows by their key."""
     executions = {entity: _execution(entity, life) for entity, life in by_entity(log).items()}
     steps = foldplan.steps(log)
-    return {
+    return foldbook.fold(log) | {
         "executions": executions,
         "attempts": _attempts(log),
         "plans": foldplan.plans(log, steps),
@@ -50,10 +42,6 @@ def fold(log: list[Event]) -> Tables:
         "schedules": {entity: _schedule(entity, life) for entity, life in by_entity(log, "schedule").items()},
         "limits": _limits(log),
         "templates": {entity: _template(entity, life) for entity, life in by_entity(log, "template").items()},
-        "artifacts": {entity: _artifact(entity, life) for entity, life in by_entity(log, "artifact").items()},
-        "workspaces": {
-            entity: _workspace(entity, life) for entity, life in by_entity(log, "workspace").items()
-        },
         "dead_letters": _parked(log, executions),
         "nodes": {entity: _node(entity, life) for entity, life in by_entity(log, "node").items()},
         "findings": {entity: _finding(entity, life) for entity, life in by_entity(log, "finding").items()},
@@ -126,7 +114,7 @@ def _birth(data: Row) -> Row:
     retries: Row = spec.get("retries") or {}
     found["retries"] = retries.get("max", 0)
     names = ("language", "description", "timeout_ms", "idempotency_key")
-    names += ("plan_id", "step", "schedule_id", "concurrency_key")
+    names += ("plan_id", "playbook_id", "step", "schedule_id", "concurrency_key")
     return found | {name: spec.get(name) for name in names} | _form(spec)
 
 
@@ -318,32 +306,6 @@ def _template(entity: str, life: list[Event]) -> Row:
             row["saved_at"] = moment(event.time)
             row["created_at"] = row["created_at"] or row["saved_at"]
     return row
-
-
-def _artifact(entity: str, life: list[Event]) -> Row:
-    row: Row = {"id": entity, "created_at": None, "removed_at": None, "references": 0}
-    for event in life:
-        data = event.data
-        row |= {"touched_at": moment(event.time), "seq": event.seq}
-        match event.name:
-            case "registered":
-                row |= {"status": "kept", "removed_at": None, "name": data["title"], "size": data["size"]}
-                row |= {name: data.get(name, ARTIFACT[name]) for name in ARTIFACT}
-                row["created_at"] = row["created_at"] or moment(event.time)
-            case "referenced":
-                row["references"] += 1
-            case "released":
-                row["references"] -= data["count"]
-            case "removed":
-                row |= {"status": "removed", "removed_at": moment(event.time)}
-            case _:
-                pass
-    return row
-
-
-def _workspace(entity: str, life: list[Event]) -> Row:
-    row: Row = {"id": entity, "created_at": moment(life[0].time), "seq": life[-1].seq}
-    return row | {name: life[0].data.get(name) for name in ("path", "description")}
 
 
 # ---- nodes, findings, decisions ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from tests.proofs.report import Report
 TABLES = (
     *("executions", "attempts", "dead_letters", "plans", "plan_steps", "schedules", "limits", "templates"),
     *("nodes", "findings", "decisions", "events", "artifacts", "workspaces"),
+    *("playbook_executions", "phases", "playbook_steps", "checkpoints", "phase_summaries", "inputs"),
 )
 QUERIES = (
     "SELECT * EXCLUDE (stdout, stderr) FROM executions ORDER BY id",

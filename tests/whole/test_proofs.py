@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proofs import actors, crowd, damage, inbox, kills, limits, pair, past, ticks, trees
+from tests.proofs import actors, crowd, damage, inbox, kills, limits, pair, past, playbooks, ticks, trees
 from tests.proofs.report import Report
 
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
@@ -74,4 +74,9 @@ async def test_each_tick_is_one_execution_whoever_is_killed(report: Report, plac
 
 async def test_limits_hold_while_the_limiter_is_stopped(report: Report, place: Path) -> None:
     await limits.prove(report, place, seed=7, count=60, blows=1, behind=100)
+    assert report.held, report.failed
+
+
+async def test_a_long_playbook_ends_as_if_nobody_had_been_killed(report: Report, place: Path) -> None:
+    await playbooks.prove(report, place, seed=7, kills=3, steps=12)
     assert report.held, report.failed
