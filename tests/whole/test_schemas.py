@@ -109,6 +109,7 @@ async def _everything(bus: Foreign, ask: Any) -> None:
     await ask("execution.get", {"execution_id": "exec_" + "0" * 26})
     await ask("execution.list", {"limit": 3})
     await _plans(bus, ask)
+    await _playbooks(bus, ask)
     await _standing(ask)
     await ask("query.sql", {"sql": "SELECT * FROM executions", "limit": 3})
     await ask("query.sql", {"sql": "nonsense"})
@@ -162,6 +163,54 @@ async def _plans(bus: Foreign, ask: Any) -> None:
     begun = await ask("template.start", {"template": "t", "params": {"n": 3}})
     await ask("plan.wait", {"plan_id": begun["plan_id"], "timeout_ms": 20_000})
     await ask("template.delete", {"name": "t"})
+
+
+async def _playbooks(bus: Foreign, ask: Any) -> None:
+    """Playbooks, artifacts and workspaces."""
+    await ask("workspace.create", {"name": "w", "path": None, "description": "d"})
+    await ask("workspace.list", {})
+    kept = await ask("artifact.register", {"name": "a.txt", "text": "a", "workspace": "w", "reference": "me"})
+    which = {"artifact_id": kept["artifact_id"]}
+    await ask("artifact.get", {**which, "content": True})
+    await ask("artifact.list", {"workspace": "w", "reference": "me", "min_seq": kept["seq"]})
+    await ask("artifact.release", {**which, "reference": "me"})
+    await ask("artifact.prune", {"older_seconds": 9, "rehearse": True})
+    await ask("artifact.prune", {"older_seconds": 0, "workspace": "w", "min_seq": await bus.last()})
+    true, asked = {"exec": {"program": "true"}}, {"message": "?", "deadline": "1d", "remind": "1s"}
+    steps: list[dict[str, Any]] = [
+        {"name": "a", **true},
+        {"name": "b", "when": "1 == 2", "sleep": "1d"},
+        {"name": "nap", "sleep": "1500ms"},
+        {"name": "q", "input": asked},
+        {"name": "c", "exec": {"program": "false"}},
+    ]
+    phases: list[dict[str, Any]] = [{"id": "p", "summary": "${steps.a.status}", "steps": steps}]
+    book = {"name": "b", "version": 1, "params": {"n": {"default": "x"}}, "phases": phases}
+    one = {"playbook_id": (await ask("playbook.run", {**book, "values": {"n": "y"}}))["playbook_id"]}
+    await ask("playbook.run", {"phases": []})
+
+    async def waits() -> bool:
+        found = (await ask("playbook.get", one))["playbook"]
+        return bool(found["asked"] and found["asked"]["reminders"])
+
+    await bus.until(waits)
+    await ask("playbook.checkpoint", one)
+    await ask("playbook.answer", {**one, "value": "yes", "by": "me"})
+    await ask("playbook.wait", {**one, "timeout_ms": 20_000})
+    checkpoints = (await ask("playbook.checkpoints", one))["checkpoints"]
+    back = {**one, "checkpoint_id": checkpoints[1]["checkpoint_id"]}
+    await ask("playbook.validate", {**back, "data": True})
+    fork = {"playbook_id": (await ask("playbook.fork", {**back, "set": {"n": "z"}}))["playbook_id"]}
+    await ask("playbook.pause", {**fork, "reason": "r"})
+    await ask("playbook.resume", fork)
+    await ask("playbook.cancel", {**fork, "reason": "r"})
+    await ask("playbook.resume", one)
+    await ask("playbook.wait", {**one, "timeout_ms": 20_000})
+    await ask("playbook.summarize", {**one, "phase_id": "p", "summary": "s", "by": "me"})
+    for verb in ("summaries", "context", "bearings"):
+        await ask(f"playbook.{verb}", one)
+    await ask("playbook.diff", {**one, "other_id": fork["playbook_id"]})
+    await ask("playbook.list", {"limit": 1})
 
 
 async def _standing(ask: Any) -> None:
