@@ -21,6 +21,8 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._known: dict[str, plugin.State] = {}
+        self.asleep: set[str] = set()
+        """Modules that have to be told when there is work for them."""
         self._schemas: dict[str, jsonschema_rs.Validator] = {}
 
     def learn(self, name: str, state: plugin.State) -> None:

@@ -115,9 +115,12 @@ class Gateway:
         refused: Callable[[str, Callable[[HindbrainError | None], None]], None],
         again: Again,
         check: Callable[[Job, Call, Callable[[], None]], None],
+        wake: Callable[[str], None],
     ) -> None:
         self._home, self._log, self._outlet, self._peers = home, journal, outlet, peers
         self._files, self._vault, self._tell, self._refused = files, vault, tell, refused
+        self._wake = wake
+        """Tells a module that slept that there is work."""
         self._check = check
         """Asks a plugin about the data of a job, and goes on if it takes that."""
         self._local = local
@@ -311,6 +314,8 @@ class Gateway:
             raise error
         if outcome.facts:
             self._announce(entity, state)
+        if state.spec.module in self._home.catalogue.asleep:
+            self._wake(state.spec.module)
         call.answer(
             codec.encode(
                 service.Accepted(

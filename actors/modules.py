@@ -76,6 +76,13 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Wake:
+    """There is work for a module."""
+
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """Somebody wants something of a module or a plugin."""
 
@@ -152,6 +159,9 @@ class Modules:
                     act(self)
                 except HindbrainError as error:
                     call.refuse(error)
+            case Wake(name):
+                if pool := self.pools.get(name):
+                    pool.used = time.monotonic()
             case ("rest", seconds):
                 self._rest(seconds)
             case "kill":
@@ -173,6 +183,7 @@ class Modules:
                 self._watch(pool, host, now)
         for pool in self.pools.values():
             self._reconcile(pool, now)
+        self.home.catalogue.asleep = {pool.name for pool in self.pools.values() if pool.asleep}
         due = [each for each in self._doubtful if each[0] <= now]
         self._doubtful = [each for each in self._doubtful if each[0] > now]
         for _, host, reason in due:
@@ -339,7 +350,7 @@ class Modules:
             workers=workers if known else None,
             overrides=pool.overrides,
             data=self._data,
-            paused=pool.state.status == "paused",
+            paused=pool.state.status != "running",
         )
         pool.hosts[name] = Host(name, self._spawn(begin), workers, pool.generation)
 
@@ -477,6 +488,9 @@ class Modules:
     def _loaded(self, pool: Pool, answer: HindbrainError | str | None) -> None:
         for done in self._loading.pop(pool.name, []):
             done(answer)
+        later, pool.later = pool.later, []
+        for ask in later:
+            ask()
 
     def _beat(self, pool: Pool, host: Host, beat: hosting.Beat) -> None:
         now, before = time.monotonic(), host.beat
@@ -501,9 +515,14 @@ class Modules:
         self, pool: Pool, what: str, name: str, data: Any, done: Callable[[Any, str | None], None]
     ) -> bool:
         """Ask the code of a plugin; False when none of its hosts is up."""
+        pool.used = time.monotonic()
         ready = pool.up()
-        if not ready:
+        if not ready and (pool.refusal or not pool.wanted):
             return False
+        if not ready:
+            why = f"no worker of {pool.name} came up: {pool.refusal or 'see its log'}"
+            pool.later.append(lambda: self.query(pool, what, name, data, done) or done(None, why))
+            return True
         self._queries += 1
         self._asked[self._queries] = done
         ready[0].process.say(hosting.Query(id=self._queries, what=what, name=name, data=data))

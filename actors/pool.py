@@ -96,6 +96,10 @@ class Pool:
     """When it was scaled last, in milliseconds since 1970."""
     restarted_ms: deque[int] = field(default_factory=lambda: deque[int](maxlen=20))
     """When it was restarted."""
+    used: float = field(default_factory=time.monotonic)
+    """When there was last something to do, by the monotonic clock."""
+    later: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
+    """Questions to its plugin that wait until it is up."""
     refusal: str = ""
     """Why its plugin cannot be loaded."""
 
@@ -137,12 +141,24 @@ class Pool:
         elif isinstance(fact.event, module.Restarted):
             self.restarted_ms.append(millis(fact.time))
 
+    @property
+    def asleep(self) -> bool:
+        """Whether it had nothing to do for so long that its processes are not worth their memory."""
+        idle = self.profile.idle_seconds
+        if idle is None or self.manifest is None:
+            return False
+        if self.queue or self.active:
+            self.used = time.monotonic()
+        return time.monotonic() - self.used > idle
+
     def target(self, free: bool) -> int:
         """How many workers there should be; `free`: what it depends on runs."""
         if not self.wanted or self.state.status == "error" or not free:
             return 0
         if self.state.profile is None:
             return 1
+        if self.asleep:
+            return 0
         return self.state.workers
 
     def surplus(self, target: int) -> list[Host]:

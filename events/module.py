@@ -46,6 +46,8 @@ class Profile(Message):
     """A process is replaced after so many jobs."""
     memory_bytes: int | None = None
     """A process that grows beyond this is replaced."""
+    idle_seconds: float | None = None
+    """After so long without work its processes end; they are back when there is work."""
     max_silence_seconds: float = 300.0
     """A worker with a job in hand that shows no sign of life for so long is stuck, and replaced."""
     auto_scale_down: bool | None = None
@@ -67,6 +69,8 @@ def check(profile: Profile) -> None:
         value = getattr(profile, name)
         if value is not None and value < 1:
             raise Validation(f"{name} is {value}: it must be at least 1", field=name)
+    if profile.idle_seconds is not None and profile.idle_seconds <= 0:
+        raise Validation("idle_seconds must be more than 0", field="idle_seconds")
     if profile.max_silence_seconds <= 0:
         raise Validation("max_silence_seconds must be more than 0", field="max_silence_seconds")
     for name in profile.depends_on:

@@ -287,6 +287,7 @@ class Troupe:
             self._inbox.refused,
             again,
             self.workers.check,
+            self.workers.wake,
         )
         return gateway
 

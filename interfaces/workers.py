@@ -7,7 +7,7 @@ from actors import clerk, manifest, pools
 from actors.clerk import Table
 from actors.gateway import Gateway, Turn
 from actors.home import Home
-from actors.modules import NOBODY, Asked, Modules, Said, Told
+from actors.modules import NOBODY, Asked, Modules, Said, Told, Wake
 from actors.monitor import Noticed
 from actors.pools import Pools
 from bus.bridge import Bridge
@@ -144,6 +144,10 @@ class Workers:
             self._token,
             self._doors,
         )
+
+    def wake(self, name: str) -> None:
+        """There is work for a module that slept."""
+        self._tell(Wake(name))
 
     def check(self, job: Job, call: Call, then: Callable[[], None]) -> None:
         """Ask a plugin whether a job's data will do; what it refuses is refused."""

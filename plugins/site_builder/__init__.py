@@ -20,6 +20,7 @@ plugin = Plugin(
     version="1.0",
     description="Builds a static site from a folder of Markdown.",
     workers=2,
+    idle_seconds=30,
 )
 
 

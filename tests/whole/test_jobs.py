@@ -218,3 +218,40 @@ async def test_shutting_down_gives_back_what_does_not_end_in_time(own: Place) ->
         assert names[:4] == ["queued", "started", "attempt_lost", "queued"]
         await bus.ask("execution.cancel", {"execution_id": one, "grace_ms": 0})
         assert (await bus.over(one, 30))["status"] == "cancelled"
+
+
+async def test_a_module_without_work_has_no_process_until_there_is_some(own: Place) -> None:
+    own.up(
+        HINDBRAIN_PLUGINS=PLUGINS,
+        PYTHONPATH=str(ROOT),
+        HINDBRAIN_MODULES='{"wild": {"idle_seconds": 1}}',
+    )
+    async with connect(own.info["nats_url"]) as bus:
+
+        async def asleep() -> bool:
+            return bool(await rows(bus, "SELECT id FROM workers WHERE expected"))
+
+        await bus.until(asleep)
+        assert (await run(bus, "quick", {"n": 1}))["result"]["value"] == {"n": 1}
+        ended = await rows(bus, "SELECT DISTINCT expected FROM workers WHERE ended_at IS NOT NULL")
+        assert ended == [[True]]
+
+
+async def test_a_module_starts_after_those_it_depends_on_and_runs_where_it_may(own: Place) -> None:
+    own.up(
+        HINDBRAIN_PLUGINS=PLUGINS,
+        PYTHONPATH=str(ROOT),
+        HINDBRAIN_MODULES='{"wild": {"depends_on": ["base"], "cpu_affinity": [0]}, "base": {"workers": 2}}',
+    )
+    async with connect(own.info["nats_url"]) as bus:
+        sql = "SELECT entity FROM events WHERE kind = 'module' AND event = 'started' ORDER BY seq"
+
+        async def both() -> bool:
+            return len(await rows(bus, sql)) == 2
+
+        await bus.until(both)
+        assert await rows(bus, sql) == [["base"], ["wild"]]
+        assert os.sched_getaffinity((await module(bus))["pool"][0]["pid"]) == {0}
+        ask = {"module": "base", "function": "os.path:join", "args": ["a", "b"]}
+        task = (await bus.ask("module.submit", ask))["task_id"]
+        assert (await bus.over(task))["result"]["value"] == "a/b"
