@@ -5,22 +5,20 @@ wants a change has a fact stored; nothing is told to a host that is not in the l
 """
 
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors import clerk, manifest
-from actors.clerk import Table
+from actors import manifest
 from actors.home import Home, milliseconds
 from actors.monitor import Noticed
+from actors.orphans import Orphans, Running
 from actors.pool import DEAF_SECONDS, READY_SECONDS, Host, Pool, Spawn
 from actors.survey import Survey
-from events import execution, hosting, module, plugin
+from events import hosting, module, plugin
 from events.codec import Fact
 from events.errors import HindbrainError, Limit, NotFound
-from events.execution import EXECUTION
 from events.look import Decision
 from events.module import MODULE
 from events.plugin import PLUGIN
@@ -28,10 +26,6 @@ from events.ports import Ask, Call, Doors, Loaded, Log, Outcome
 
 log = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 1.0
-SECOND_LOOK_SECONDS = 3.0
-"""An event of a host that died may still be on its way for a moment."""
-ORPHANS_SECONDS = 5.0
 REST_SECONDS = 8.0
 """How long running jobs have to end when the node goes down."""
 KILL_SECONDS = 2.0
@@ -64,15 +58,6 @@ class Read:
     """Modules were read from the log."""
 
     loaded: Sequence[Loaded]
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What the tables say runs on hosts of this node; `host` when only that one is meant."""
-
-    host: str | None
-    reason: str
-    answer: Table | HindbrainError
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +97,7 @@ class Modules:
         notice: Callable[[Noticed], None],
     ) -> None:
         self.home, self._log, self.doors = home, journal, doors
-        self._url, self._data, self._spawn, self._alive = url, data, spawn, alive
+        self._url, self._data, self._spawn = url, data, spawn
         self.tell, self._notice = tell, notice
         self._overrides = {name: dict(each) for name, each in overrides.items()}
         self.pools = {name: self._pool(name, source) for name, source in sources.items()}
@@ -120,10 +105,11 @@ class Modules:
         self._queries = 0
         self._asked: dict[int, Callable[[Any, str | None], None]] = {}
         self._loading: dict[str, list[Callable[[HindbrainError | str | None], None]]] = {}
-        self._doubtful: list[tuple[float, str, str]] = []
-        """Hosts that are gone, and when to look once more for what they ran."""
-        self._strangers: dict[str, float] = {}
-        self._orphans = 0.0
+        self._orphans = Orphans(
+            *(home.node, journal, doors),
+            lambda: {host for pool in self.pools.values() for host in pool.hosts},
+            *(alive, tell),
+        )
         self._resting: float | None = None
         self.survey = Survey(
             doors,
@@ -153,7 +139,7 @@ class Modules:
             case Read(loaded):
                 self._learned(loaded)
             case Running():
-                self._running(message)
+                self._orphans.found(message)
             case Asked(act, call):
                 try:
                     act(self)
@@ -184,14 +170,8 @@ class Modules:
         for pool in self.pools.values():
             self._reconcile(pool, now)
         self.home.catalogue.asleep = {pool.name for pool in self.pools.values() if pool.asleep}
-        due = [each for each in self._doubtful if each[0] <= now]
-        self._doubtful = [each for each in self._doubtful if each[0] > now]
-        for _, host, reason in due:
-            self._look_for(host, reason)
         self.survey.tick(self.pools.values())
-        if now - self._orphans > ORPHANS_SECONDS:
-            self._orphans = now
-            self._look_for(None, "its host went away")
+        self._orphans.tick()
 
     # ---- what the log says -----------------------------------------------------------------------------
 
@@ -318,20 +298,24 @@ class Modules:
         """Whether everything that it depends on runs."""
         for name in pool.profile.depends_on:
             other = self.pools.get(name)
-            if other is not None and (other.state.status not in ("running", "paused") or not other.total):
+            if other is None or other.asleep:
+                continue
+            if other.state.status not in ("running", "paused") or not other.total:
                 return False
         return True
 
     def _reconcile(self, pool: Pool, now: float) -> None:
         if self._resting is not None:
             return
-        target = pool.target(self._free(pool))
+        free = self._free(pool)
+        target = pool.target(free or bool(pool.hosts))
         for host in pool.surplus(target):
             self._retire(host, "it is not needed any more")
         if now >= pool.pause_until and not pool.refusal:
             for workers in pool.missing(target):
                 self._start(pool, workers)
-        if target and pool.total and pool.state.status in ("", "stopped") and pool.state.profile is not None:
+        known = pool.state.profile is not None
+        if free and target and pool.total and known and pool.state.status in ("", "stopped"):
             self.command(pool.name, module.Start())
         if not pool.wanted and not pool.hosts and pool.state.status not in ("", "stopped"):
             self.command(pool.name, module.Stop(reason="its plugin was unloaded"))
@@ -389,21 +373,26 @@ class Modules:
         ended = module.WorkerEnded(host=host.name, node=self.home.node, reason=reason, expected=expected)
         ask = self._ask(pool.name, module.Note(event=ended))
 
+        said = f"its host {host.name} died: {reason}"
+
+        def mourn(seq: int | None) -> None:
+            self.tell(Asked(lambda modules: modules.mourn(host.name, said, seq), NOBODY))
+
         def done(outcomes: Sequence[Outcome]) -> None:
             for outcome in outcomes:
-                seq = outcome.snapshot.seq if outcome.error is None else None
-                self._look_for(host.name, f"its host {host.name} died: {reason}", seq)
+                mourn(outcome.snapshot.seq if outcome.error is None else None)
 
         self._log.handle([ask], done)
-        self._doubtful.append(
-            (time.monotonic() + SECOND_LOOK_SECONDS, host.name, f"its host {host.name} died")
-        )
         if not expected:
             log.warning("host %s of %s is gone: %s", host.name, pool.name, reason)
             if pool.fell(time.monotonic()):
                 self.command(
                     pool.name, module.Break(reason=f"its hosts fell too often, the last one: {reason}")
                 )
+
+    def mourn(self, host: str, reason: str, seq: int | None) -> None:
+        """The log knows that a host is gone: what it had in hand is looked for."""
+        self._orphans.gone(host, reason, seq)
 
     def _replace(self, name: str) -> None:
         """Have hosts that hear nothing replaced by new ones."""
@@ -528,40 +517,6 @@ class Modules:
         ready[0].process.say(hosting.Query(id=self._queries, what=what, name=name, data=data))
         return True
 
-    # ---- what hosts left behind ------------------------------------------------------------------------
-
-    def _look_for(self, host: str | None, reason: str, seq: int | None = None) -> None:
-        """Ask the tables what runs on a host that is gone, or on hosts of this node that nobody knows."""
-        where = "worker LIKE ? || '/%'" if host else "node = ? AND kind = 'job'"
-        sql = f"SELECT id, attempt, worker FROM executions WHERE status = 'running' AND {where}"  # noqa: S608 -- two constants
-
-        def found(answer: Table | HindbrainError) -> None:
-            self.tell(Running(host, reason, answer))
-
-        clerk.ask(self.doors, sql, [host or self.home.node], found, min_seq=seq)
-
-    def _running(self, found: Running) -> None:
-        if isinstance(found.answer, HindbrainError):
-            log.info("cannot learn what runs on hosts: %s", found.answer)
-            if found.host:
-                self._doubtful.append((time.monotonic() + AGAIN_SECONDS, found.host, found.reason))
-            return
-        ours = {host for pool in self.pools.values() for host in pool.hosts}
-        asks = list[Ask]()
-        for entity, attempt, worker in found.answer.rows:
-            host = str(worker).partition("/")[0]
-            if host in ours or (found.host is None and self._alive(host)):
-                continue
-            command = execution.Lose(
-                attempt=attempt,
-                reason=found.reason,
-                now_ms=milliseconds(),
-                jitter=random.random(),  # noqa: S311 -- no secret
-            )
-            asks.append(Ask(EXECUTION, entity, command, by=f"node:{self.home.node}"))
-        if asks:
-            self._log.handle(asks, _lost)
-
     def carry_out(self, decision: Decision) -> None:
         """Do what the scaler decided."""
         self.survey.maxima[decision.category] = decision.max_after
@@ -603,14 +558,6 @@ def ordered(pools: "Sequence[Pool] | Any") -> list[Pool]:
     for pool in by_name.values():
         put(pool, (pool.name,))
     return list(reversed(found.values()))
-
-
-def _lost(outcomes: Sequence[Outcome]) -> None:
-    for outcome in outcomes:
-        if outcome.error is None:
-            log.warning("%s is lost: its host went away", outcome.ask.entity)
-        else:
-            log.info("%s: not declared lost: %s", outcome.ask.entity, outcome.error)
 
 
 def _ignore(_: object) -> None:

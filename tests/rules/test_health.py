@@ -9,7 +9,7 @@ from events.look import ModuleLook
 
 
 def module(**more: Any) -> ModuleLook:
-    return ModuleLook(**{"name": "indexer", "category": "core", "workers": 2, **more})
+    return ModuleLook(name="indexer", category="core", workers=2, **more)
 
 
 def types(**more: Any) -> list[str]:
