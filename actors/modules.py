@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors import manifest
-from actors.home import Home, milliseconds
+from actors.home import Home
+from actors.loading import Loading
 from actors.monitor import Noticed
 from actors.orphans import Orphans, Running
-from actors.pool import DEAF_SECONDS, READY_SECONDS, Host, Pool, Spawn
+from actors.pool import DEAF_SECONDS, READY_SECONDS, Host, Pool, Spawn, ordered
 from actors.survey import Survey
 from events import hosting, module, plugin
 from events.codec import Fact
-from events.errors import HindbrainError, Limit, NotFound
+from events.errors import HindbrainError, Limit
 from events.look import Decision
 from events.module import MODULE
 from events.plugin import PLUGIN
@@ -100,11 +100,12 @@ class Modules:
         self._url, self._data, self._spawn = url, data, spawn
         self.tell, self._notice = tell, notice
         self._overrides = {name: dict(each) for name, each in overrides.items()}
-        self.pools = {name: self._pool(name, source) for name, source in sources.items()}
+        self.pools = {
+            name: Pool(name, source, overrides=self._overrides.get(name, {}))
+            for name, source in sources.items()
+        }
         self._serial = 0
-        self._queries = 0
-        self._asked: dict[int, Callable[[Any, str | None], None]] = {}
-        self._loading: dict[str, list[Callable[[HindbrainError | str | None], None]]] = {}
+        self.plugins = Loading(self.pools, self._overrides, self.read, notice)
         self._orphans = Orphans(
             *(home.node, journal, doors),
             lambda: {host for pool in self.pools.values() for host in pool.hosts},
@@ -120,9 +121,6 @@ class Modules:
             self._replace,
         )
         self._read = False
-
-    def _pool(self, name: str, source: str) -> Pool:
-        return Pool(name, source, overrides=self._overrides.get(name, {}))
 
     # ---- the mailbox -----------------------------------------------------------------------------------
 
@@ -248,49 +246,6 @@ class Modules:
                 f"{workers} workers of {name} and {others} of others are more than {most}: "
                 "raise workers_max, or have fewer elsewhere"
             )
-
-    def load(
-        self, name: str, source: str | None, done: Callable[[HindbrainError | str | None], None]
-    ) -> None:
-        """Load a plugin, or the version of it that is there now; the old one works until the new one does."""
-        pool = self.pools.get(name)
-        if source is None:
-            source = pool.source if pool is not None else manifest.entries().get(name)
-            if source is None:
-                known = ", ".join(manifest.entries()) or "none"
-                raise NotFound(f"no installed plugin is called {name!r}; there are {known}")
-        if pool is None:
-            pool = self.pools[name] = self._pool(name, source)
-            self.read()
-        pool.source, pool.wanted, pool.refusal = source, True, ""
-        pool.loads += 1
-        self._loading.setdefault(name, []).append(done)
-
-    def has(self, name: str) -> bool:
-        """Whether that module is to run on this node."""
-        pool = self.pools.get(name)
-        return pool is not None and pool.wanted and not pool.refusal
-
-    def begin(
-        self, name: str, profile: Mapping[str, Any], done: Callable[[HindbrainError | str | None], None]
-    ) -> None:
-        """Bring up a module of functions, or wait until it is up; the settings win over what is said here."""
-        if self.has(name):
-            pool = self.pools[name]
-            if pool.total or pool.state.status == "error":
-                done(None)
-            else:
-                self._loading.setdefault(name, []).append(done)
-            return
-        self._overrides[name] = {**profile, **self._overrides.get(name, {})}
-        if pool := self.pools.get(name):
-            pool.overrides = self._overrides[name]
-        self.load(name, "", done)
-
-    def unload(self, name: str) -> None:
-        """Its hosts finish what they have and end."""
-        if pool := self.pools.get(name):
-            pool.wanted = False
 
     # ---- reconciling -----------------------------------------------------------------------------------
 
@@ -420,10 +375,9 @@ class Modules:
             case hosting.Ready():
                 self._ready(pool, host, message)
             case hosting.Beat():
-                self._beat(pool, host, message)
-            case hosting.Reply(id=number, value=value, error=error):
-                if done := self._asked.pop(number, None):
-                    done(value, error)
+                pool.hear(host, message)
+            case hosting.Reply():
+                self.plugins.answered(message)
             case hosting.Ended(reason=reason, expected=expected):
                 host.state, host.expected, host.reason = "leaving", expected, host.reason or reason
                 if not expected:
@@ -433,7 +387,7 @@ class Modules:
                 log.error("plugin %s cannot be loaded: %s", pool.name, reason)
                 text = f"plugin {pool.name} cannot be loaded: {reason}"
                 self._notice(Noticed("plugin", pool.name, text, {"source": pool.source}))
-                self._loaded(pool, reason)
+                self.plugins.settled(pool, reason)
 
     def _ready(self, pool: Pool, host: Host, ready: hosting.Ready) -> None:
         known = ready.manifest
@@ -444,7 +398,7 @@ class Modules:
             host.state = "leaving"
             host.process.say(hosting.Retire())
             pool.refusal = f"{pool.source} is the plugin {known.name!r}: load it under that name"
-            self._loaded(pool, pool.refusal)
+            self.plugins.settled(pool, pool.refusal)
             return
         pool.manifest = known
         node = self.home.node
@@ -462,60 +416,12 @@ class Modules:
                     self.home.catalogue.learn(pool.name, outcome.snapshot.state)
                     types = ", ".join(each.type for each in known.handlers)
                     log.info("plugin %s %s is registered: %s", pool.name, known.version, types)
-                self.tell(Asked(lambda modules, error=error: modules.loaded(pool.name, error), NOBODY))
+                self.tell(
+                    Asked(lambda modules, error=error: modules.plugins.loaded(pool.name, error), NOBODY)
+                )
             self.tell(Stored(outcomes))
 
         self._log.handle(asks, done)
-
-    def loaded(self, name: str, error: HindbrainError | None) -> None:
-        """A plugin was registered, or could not be."""
-        if error is None:
-            self._notice(Noticed("plugin", name, "it is loaded", {}, over=True))
-        if pool := self.pools.get(name):
-            self._loaded(pool, error)
-
-    def _loaded(self, pool: Pool, answer: HindbrainError | str | None) -> None:
-        for done in self._loading.pop(pool.name, []):
-            done(answer)
-        later, pool.later = pool.later, []
-        for ask in later:
-            ask()
-
-    def _beat(self, pool: Pool, host: Host, beat: hosting.Beat) -> None:
-        now, before = time.monotonic(), host.beat
-        if before is not None and now > host.heard:
-            host.cpu = max(0.0, 100 * (beat.cpu_seconds - before.cpu_seconds) / (now - host.heard))
-        host.heard, host.beat = now, beat
-        done = sum(each.completed for each in beat.workers)
-        bad = sum(each.failed for each in beat.workers)
-        was = (0, 0)
-        if before is not None:
-            was = (
-                sum(each.completed for each in before.workers),
-                sum(each.failed for each in before.workers),
-            )
-        pool.completed += max(0, done - was[0])
-        pool.failed += max(0, bad - was[1])
-        pool.errors.extend(beat.errors)
-        if (done, bad) != was or host.busy:
-            pool.activity_ms = milliseconds()
-
-    def query(
-        self, pool: Pool, what: str, name: str, data: Any, done: Callable[[Any, str | None], None]
-    ) -> bool:
-        """Ask the code of a plugin; False when none of its hosts is up."""
-        pool.used = time.monotonic()
-        ready = pool.up()
-        if not ready and (pool.refusal or not pool.wanted):
-            return False
-        if not ready:
-            why = f"no worker of {pool.name} came up: {pool.refusal or 'see its log'}"
-            pool.later.append(lambda: self.query(pool, what, name, data, done) or done(None, why))
-            return True
-        self._queries += 1
-        self._asked[self._queries] = done
-        ready[0].process.say(hosting.Query(id=self._queries, what=what, name=name, data=data))
-        return True
 
     def carry_out(self, decision: Decision) -> None:
         """Do what the scaler decided."""
@@ -541,23 +447,6 @@ class Modules:
         for pool in self.pools.values():
             for host in pool.hosts.values():
                 host.process.kill()
-
-
-def ordered(pools: "Sequence[Pool] | Any") -> list[Pool]:
-    """Pools so that each comes before what it depends on: the order in which they stop."""
-    by_name = {pool.name: pool for pool in pools}
-    found: dict[str, Pool] = {}
-
-    def put(pool: Pool, above: tuple[str, ...]) -> None:
-        for name in pool.profile.depends_on:
-            other = by_name.get(name)
-            if other is not None and name not in above:
-                put(other, (*above, name))
-        found.setdefault(pool.name, pool)
-
-    for pool in by_name.values():
-        put(pool, (pool.name,))
-    return list(reversed(found.values()))
 
 
 def _ignore(_: object) -> None:

@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from actors.home import milliseconds
 from events import hosting, module
 from events.codec import Fact, millis
 from events.plugin import Manifest
@@ -189,6 +190,19 @@ class Pool:
             return [1] * lack
         return [min(LARGEST, lack - first) for first in range(0, lack, LARGEST)]
 
+    def hear(self, host: Host, beat: hosting.Beat) -> None:
+        """A host says how it is doing."""
+        now, before = time.monotonic(), host.beat
+        if before is not None and now > host.heard:
+            host.cpu = max(0.0, 100 * (beat.cpu_seconds - before.cpu_seconds) / (now - host.heard))
+        host.heard, host.beat = now, beat
+        done, was = _ended(beat), (0, 0) if before is None else _ended(before)
+        self.completed += max(0, done[0] - was[0])
+        self.failed += max(0, done[1] - was[1])
+        self.errors.extend(beat.errors)
+        if done != was or host.busy:
+            self.activity_ms = milliseconds()
+
     def fell(self, now: float) -> bool:
         """A host fell unexpectedly; whether that was too often."""
         self.falls.append(now)
@@ -199,3 +213,25 @@ class Pool:
 
 
 Spawn = Callable[[hosting.Begin], Process]
+
+
+def _ended(beat: hosting.Beat) -> tuple[int, int]:
+    """How many jobs have ended well, and how many have not."""
+    return sum(each.completed for each in beat.workers), sum(each.failed for each in beat.workers)
+
+
+def ordered(pools: Iterable[Pool]) -> list[Pool]:
+    """Pools so that each comes before what it depends on: the order in which they stop."""
+    by_name = {pool.name: pool for pool in pools}
+    found: dict[str, Pool] = {}
+
+    def put(pool: Pool, above: tuple[str, ...]) -> None:
+        for name in pool.profile.depends_on:
+            other = by_name.get(name)
+            if other is not None and name not in above:
+                put(other, (*above, name))
+        found.setdefault(pool.name, pool)
+
+    for pool in by_name.values():
+        put(pool, (pool.name,))
+    return list(reversed(found.values()))

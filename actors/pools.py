@@ -113,9 +113,9 @@ class Pools:
         profile = manifest.profiled(name, ask.profile)
 
         def act(modules: Modules) -> None:
-            if not modules.has(name):
+            if not modules.plugins.has(name):
                 modules.check_total(name, profile.workers)
-            modules.begin(name, ask.profile, loaded)
+            modules.plugins.begin(name, ask.profile, loaded)
 
         def loaded(reason: HindbrainError | str | None) -> None:
             if reason is None:
@@ -189,7 +189,7 @@ class Pools:
         name = job.plugin_name(ask.name)
 
         def act(modules: Modules) -> None:
-            modules.load(name, ask.source, loaded)
+            modules.plugins.load(name, ask.source, loaded)
 
         def loaded(reason: HindbrainError | str | None) -> None:
             if reason is not None:
@@ -211,7 +211,7 @@ class Pools:
                     continue
                 state: plugin.State = outcome.snapshot.state
                 self._catalogue.learn(name, state)
-                self._modules(Asked(lambda modules: modules.unload(name), call))
+                self._modules(Asked(lambda modules: modules.plugins.unload(name), call))
                 shown = asks.OnePlugin(plugin=_plugin(name, state), changed=True, seq=outcome.snapshot.seq)
                 call.answer(codec.encode(shown))
 
@@ -281,7 +281,7 @@ class Pools:
             else:
                 call.answer(codec.encode(asks.Called(result=value)))
 
-        if not modules.query(found(modules, name), "tool", tool.name, ask.arguments, done):
+        if not modules.plugins.query(found(modules, name), "tool", tool.name, ask.arguments, done):
             raise Unavailable(f"no worker of {name} is up: try again in a moment")
 
 

@@ -160,7 +160,7 @@ class Workers:
                     then()
 
             pool = pools.found(modules, job.plugin)
-            if not modules.query(pool, "check", job.type, job.data, done):
+            if not modules.plugins.query(pool, "check", job.type, job.data, done):
                 raise Unavailable(f"no worker of {job.plugin} is up to check this: try again in a moment")
 
         self._tell(Asked(act, call))
