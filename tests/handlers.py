@@ -123,3 +123,17 @@ def tell(data: dict[str, Any], context: Context) -> str:
     """Send a message to a module, and wait for what becomes of it."""
     sent = context.send("wild", Ping("hello")).result(10)
     return str(context.wait_for_job(sent, 10).result(20)["status"])
+
+
+@plugin.job()
+def sabotage(data: dict[str, Any]) -> int:
+    """Make the other worker threads of this host raise, wherever they are."""
+    import ctypes
+    import threading
+
+    others = [each.ident for each in threading.enumerate() if "/" in each.name]
+    for ident in others:
+        if ident != threading.get_ident():
+            error = ctypes.py_object(RuntimeError)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), error)
+    return len(others)

@@ -29,6 +29,7 @@ PROOFS = (
     "plans",
     "playbooks",
     "backoff",
+    "workers",
     "limits",
     "plans_rules",
 )
