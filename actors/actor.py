@@ -260,7 +260,9 @@ class Actor(pykka.ThreadingActor):
     def _crash(self, error: BaseException, letter: Letter | None) -> Crashed:
         log.error("%s crashed", self.name, exc_info=error)
         poison = False
+        letter = letter or self._mailbox.current
         self._mailbox.done(handled=False)
+        self._mailbox.nudge()
         if letter is not None and letter.reply is not None:
             _refuse(
                 letter, error if isinstance(error, Exception) else ActorCrashed(f"{self.name}: {error!r}")

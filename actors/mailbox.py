@@ -113,8 +113,13 @@ class Mailbox:
     def give_back(self, letter: Letter) -> None:
         """Put a letter back as the next to be read: its reader died of it, the successor shall try once."""
         with self._lock:
-            self._letters.appendleft(letter)
+            if not (self._letters and self._letters[0] is letter):
+                self._letters.appendleft(letter)
             self.high_water = max(self.high_water, len(self._letters))
+        self._tokens.put(None)
+
+    def nudge(self) -> None:
+        """Have the reader look once more: whoever died while it waited may have taken a token with it."""
         self._tokens.put(None)
 
     def take(self, timeout: float | None = None) -> Letter | None:
@@ -130,9 +135,10 @@ class Mailbox:
             lane = self._system or self._letters
             if not lane:  # they were emptied at once, their tokens come one by one
                 return None
-            letter = lane.popleft()
-            self.current = letter
+            # An error may be thrown into this thread at any place: the letter is always in one of both.
+            letter = self.current = lane[0]
             self.current_since = time.monotonic()
+            lane.popleft()
             return letter
 
     def done(self, handled: bool = True) -> None:

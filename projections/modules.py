@@ -82,7 +82,7 @@ WORKERS = Projection(
             "expected",
             "BOOLEAN",
             GONE,
-            "coalesce($.expected, 'true')",
+            "CASE @event WHEN 'worker_ended' THEN coalesce($.expected, 'true') END",
             "whether it was told to end, or had reached one of its limits",
         ),
     ),

@@ -169,7 +169,7 @@ def _end(name: str, event: Event, data: Row) -> Row:
     end: Row = data.get("end") or {}
     error = data.get("error")
     found = {field: end.get(field) for field in ("pid", "exit_code", "signal", "duration_ms")} | _said(end)
-    found |= {"status": name, "held": None, "error": error}
+    found |= {"status": name, "held": None, "error": error, "value": end.get("value")}
     found["reason"] = error["code"] if name == "failed" and error else None
     return found | {"completed_at": moment(end.get("ended_at") or event.time)}
 

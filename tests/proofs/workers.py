@@ -27,7 +27,8 @@ async def prove(report: Report, folder: Path, seed: int, seconds: float = 300.0)
     marks = folder / "marks"
     await asyncio.to_thread(marks.mkdir)
     plugins = "wild=tests.handlers:plugin,site-builder=off"
-    async with ground(folder / "d", HINDBRAIN_PLUGINS=plugins, PYTHONPATH=str(ROOT)) as node:
+    more = {"HINDBRAIN_PLUGINS": plugins, "PYTHONPATH": str(ROOT)}
+    async with ground(folder / "d", **more) as node:
         await node.up()
         them = Outsider(lambda: str(node.info["nats_url"]))
         try:
@@ -112,4 +113,4 @@ async def _judge(
     report.note(
         f"{len(told)} hosts ended, the log says why: {sorted({each.data['reason'] for each in told})[:5]}"
     )
-    await judge(report, node, them, log, taken)
+    await judge(report, node, them, log, [*taken, *others])

@@ -1,6 +1,7 @@
 """An actor fails alone, loses nothing, and can be stopped at any time."""
 
 import asyncio
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from actors.actor import Actor, ActorCrashed, Crashed, Ended, Fault, StartFailed
 from actors.mailbox import Mailbox, MailboxFull
+from actors.supervisor import Child, Supervisor
 from events.errors import NotFound
 from tests.waiting import PATIENCE, until
 
@@ -264,3 +266,42 @@ def test_telling_is_fast() -> None:
         until(lambda: len(box) == 0)
     assert actor.mailbox is box
     assert best > 50_000, f"{best:.0f} tells a second"
+
+
+class Snatching:
+    """Tokens of a mailbox; the first is lost with its taker, as when an error is thrown at that place."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner, self.snatched = inner, False
+
+    def put(self, token: None) -> None:
+        self._inner.put(token)
+
+    def get_nowait(self) -> None:
+        self.get(timeout=0)
+
+    def get(self, timeout: float | None = None) -> None:
+        self._inner.get(timeout=timeout)
+        if not self.snatched:
+            self.snatched = True
+            raise RuntimeError("thrown into the thread")
+
+
+def test_a_letter_is_read_although_its_token_went_down_with_the_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    class Ear:
+        def receive(self, message: Any) -> None:
+            heard.put(message)
+
+    supervisor = Supervisor([Child("ear", lambda: Actor(Ear(), name="ear"))])
+    mailbox: Any = getattr(supervisor.address("ear"), "_mailbox")  # noqa: B009  nobody else needs it
+    monkeypatch.setattr(mailbox, "_tokens", Snatching(getattr(mailbox, "_tokens")))  # noqa: B009  the same
+    supervisor.begin()
+    try:
+        supervisor.address("ear").tell("one")
+        assert heard.get(timeout=10) == "one"
+    finally:
+        supervisor.halt()
