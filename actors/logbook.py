@@ -69,6 +69,8 @@ class Logbook:
 
     def __init__(self, data: Path, state: State) -> None:
         known = state.initialized
+        self._named = known is not None and bool(known.progress_log_path and known.feature_list_path)
+        """Whether it has files at all."""
         self._log = data / (known.progress_log_path if known else "")
         self._list = data / (known.feature_list_path if known else "")
         self._told = 0
@@ -77,7 +79,7 @@ class Logbook:
     def take(self, facts: Sequence[Fact]) -> None:
         """Tell of more; when something before it was missed, nothing is told until all is read again."""
         news = [fact for fact in facts if fact.n > self._told]
-        if not news or news[0].n != self._told + 1:
+        if not self._named or not news or news[0].n != self._told + 1:
             return
         try:
             self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,7 +95,7 @@ class Logbook:
     def list(self, state: State) -> None:
         """List the steps as they stand."""
         found = features(state)
-        if found == self._listed:
+        if not self._named or found == self._listed:
             return
         self._listed = found
         content = {"playbook_id": state.id, "playbook": state.definition.name, "features": found}

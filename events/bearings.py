@@ -10,6 +10,8 @@ from events.played import Cell
 
 GOOD = ("completed", "skipped")
 TENTH = 0.1
+FRESH, NAMED = 5, 20
+"""So many summaries come before anything older, and so many artifacts are named."""
 
 
 def features(state: State) -> list[dict[str, Any]]:
@@ -196,15 +198,18 @@ def _lines(state: State, artifacts: list[dict[str, Any]]) -> list[tuple[str, boo
         lines.append(
             ("Next: " + "; ".join(f"{step.name} ({portrait.command(step)[:80]})" for step in coming), False)
         )
-    over = [phase for phase in state.definition.phases if phase.id in state.summaries]
-    for phase in reversed(over):
-        said = state.summaries[phase.id]
-        lines.append((f"Summary of {phase.name or phase.id}: {' '.join(said.summary.split())}", False))
-    for each in artifacts:
+    over = [phase for phase in reversed(state.definition.phases) if phase.id in state.summaries]
+    said = [
+        f"Summary of {phase.name or phase.id}: {' '.join(state.summaries[phase.id].summary.split())}"
+        for phase in over
+    ]
+    lines += [(line, False) for line in said[:FRESH]]
+    for each in artifacts[:NAMED]:
         where = f"{each.get('size')} bytes, {each.get('phase_id') or '-'}"
         lines.append((f"Artifact {each['id']} {each.get('name') or ''} ({where})", False))
     if values := _params(state):
         lines.append((f"Parameters: {written(values)[:1000]}", False))
+    lines += [(line, False) for line in said[FRESH:]]
     done = [(name, cell) for name, cell in state.cells.items() if cell.status in GOOD]
     lines += [(_done(name, cell), False) for name, cell in reversed(done)]
     return lines
