@@ -14,7 +14,7 @@ DEEP = 8
 PATTERNS_MOST = 100
 _STEP = re.compile(r"^steps\[(\d+)\]")
 _RUNS = "runs nothing: give exactly one of"
-_FORMS = ", ".join((*FORMS, "plan", "playbook", "input", "sleep"))
+_FORMS = ", ".join((*FORMS, "mcp", "plan", "playbook", "input", "sleep"))
 
 
 def check(definition: Definition) -> None:

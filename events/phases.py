@@ -12,7 +12,7 @@ from events import steps
 from events.errors import Validation
 from events.message import Message
 from events.params import Param
-from events.spec import Shell, Strict, Submit
+from events.spec import Exec, Shell, Strict, Submit
 
 Kind = Literal["execution", "plan", "playbook", "sleep", "input"]
 OnError = Literal["pause", "fail"]
@@ -46,11 +46,26 @@ class Input(Strict):
     """How often to remind, such as `1h`."""
 
 
+class Tool(Strict):
+    """A tool of an MCP server that the settings name (`mcp`)."""
+
+    server: str
+    tool: str
+    arguments: dict[str, Any] = {}
+
+    def call(self, arguments: dict[str, Any]) -> Exec:
+        """The command that calls it."""
+        written = msgspec.json.encode(arguments).decode()
+        return Exec(program="hindbrain", args=["call", self.server, self.tool, written])
+
+
 class Step(Strict):
     """One step: an execution, a plan, a playbook of its own, a sleep, or a question."""
 
     name: str
     do: Submit | None = None
+    mcp: Tool | None = None
+    """The tool that its execution calls."""
     plan: steps.Definition | None = None
     playbook: "Definition | None" = None
     values: dict[str, Any] = {}

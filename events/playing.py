@@ -66,6 +66,10 @@ def wish(state: State, going: Going) -> Submit | Planned | Nested:
         return Nested(definition=nested, params=params.values(step.values, look))
     assert step.do is not None  # noqa: S101  checked before it was stored
     ask = params.fill(step.do, look)
+    if step.mcp is not None:
+        # As values, not as text: what a value is must not become a part of the JSON around it.
+        arguments = params.values(step.mcp.arguments, look)
+        ask = msgspec.structs.replace(ask, exec=step.mcp.call(arguments))
     news: dict[str, Any] = {}
     if plan.labels:
         news["labels"] = list(dict.fromkeys((*ask.labels, *plan.labels)))

@@ -99,6 +99,8 @@ def checkpoint(event: CheckpointCreated) -> dict[str, Any]:
 def command(step: Step) -> str:
     """What a step does, as a person would write it; references stand as they are."""
     match step.kind:
+        case _ if step.mcp is not None:
+            return f"mcp {step.mcp.server}/{step.mcp.tool}"
         case "plan" if step.plan is not None:
             return f"plan {step.plan.name}".strip()
         case "playbook" if step.playbook is not None:

@@ -1,13 +1,15 @@
 """Playbooks for programs: start, checkpoint, resume, sum up, and find one's bearings."""
 
 import asyncio
+import re
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from events.errors import Timeout, Unavailable
+from events.errors import Timeout, Unavailable, Validation
 
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
@@ -146,7 +148,17 @@ class Playbooks:
 
 
 def written(file: Path) -> dict[str, Any]:
-    """Read a playbook file into a request."""
+    """Read a playbook file into a request; a Python program is a playbook of one step (`interfaces/steps.py`)."""
     from interfaces.planfile import read_playbook
 
+    if file.suffix == ".py":
+        return _program(file)
     return msgspec.to_builtins(read_playbook(file).tree)
+
+
+def _program(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise Validation(f"{file} cannot be read: there is no such file", field="file")
+    run = {"program": sys.executable, "args": [str(file.absolute())]}
+    name = re.sub(r"[^a-z0-9_-]", "-", file.stem.lower())[:64]
+    return {"name": file.stem, "phases": [{"id": "main", "steps": [{"name": name, "exec": run}]}]}

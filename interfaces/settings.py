@@ -31,7 +31,7 @@ SINGLE = ("timer", "planner", "limiter", "scaler", "playbook")
 """Roles that only one node plays at a time; another takes over when it is gone."""
 ROLES = ("nats", "gateway", "executor", "worker", "projector", "monitor", *SINGLE, "web")
 MASK = "***"
-TREES = ("plugins", "modules", "categories")
+TREES = ("plugins", "modules", "categories", "mcp")
 """Settings whose own keys are names that people choose."""
 
 
@@ -115,6 +115,15 @@ class Artifacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What nobody needs is removed when nothing was said of it for so long; without it, only on demand."""
 
 
+class Mcp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An MCP server: a program that is started for each call, or an address."""
+
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    url: str | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that can be set."""
 
@@ -145,6 +154,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What is to be different in the module of a plugin, and modules without one, by name."""
     categories: dict[str, int] = {}
     """How many workers a category may have, where that is not what it is by itself."""
+    mcp: dict[str, Mcp] = {}
+    """MCP servers whose tools may be called (`hindbrain call`, and steps of playbooks), by name."""
     workers_max: int = TOTAL_MAX
     """How many workers there may be in all modules together."""
     right: str = "trusted"
@@ -259,8 +270,18 @@ def _shown(key: str, value: Any) -> Any:
             return value.replace(f":{secret}@", f":{MASK}@") if secret else value
         case tuple():
             return list(cast("tuple[Any, ...]", value))
+        case dict() if key == "mcp":
+            return {name: _veiled(server) for name, server in cast("dict[str, Mcp]", value).items()}
         case _:
             return value
+
+
+def _veiled(server: Mcp) -> dict[str, Any]:
+    """A server without what it is given in its environment, which may be secret."""
+    shown: dict[str, Any] = msgspec.to_builtins(
+        msgspec.structs.replace(server, env=dict.fromkeys(server.env, MASK))
+    )
+    return shown
 
 
 def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

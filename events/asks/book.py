@@ -8,7 +8,7 @@ from events import phases, spec
 from events.asks import tree
 from events.errors import Validation
 from events.params import Param
-from events.phases import Definition, Input, OnError, Phase, Step
+from events.phases import Definition, Input, OnError, Phase, Step, Tool
 from events.spec import Strict
 
 
@@ -59,6 +59,8 @@ class Task(spec.Submit):
     """Where it fails, the playbook goes on as if it had not."""
     artifacts: list[str] = []
     """Files that it leaves, as patterns in its working directory: they are kept as artifacts."""
+    mcp: Tool | None = None
+    """A tool of an MCP server that is called in place of a command; the settings name the servers."""
     plan: tree.Tree | None = None
     """A plan that runs in place of a command."""
     playbook: Book | None = None
@@ -102,6 +104,10 @@ def definition(book: Book) -> Definition:
 def _step(task: Task, field: str) -> Step:
     fields = {name: getattr(task, name) for name in spec.Submit.__struct_fields__}
     form = any(fields[name] is not None for name in spec.FORMS)
+    if task.mcp is not None:
+        if form:
+            raise Validation("mcp is given beside a command: keep one", field=f"{field}.mcp")
+        fields["exec"], form = task.mcp.call(task.mcp.arguments), True
     said = [name for name in fields if name not in _BESIDE and fields[name] != _BARE[name]]
     if not form and said:
         raise Validation(f"{said[0]} is for a command, and this step runs none", field=f"{field}.{said[0]}")
@@ -115,6 +121,7 @@ def _step(task: Task, field: str) -> Step:
     return Step(
         name=task.name,
         do=spec.Submit(**fields) if form else None,
+        mcp=task.mcp,
         plan=plan,
         playbook=playbook,
         values=task.values,

@@ -53,6 +53,7 @@ VERBS = {
     "export": ("carry", "Pack executions into one file that can be read anywhere."),
     "import": ("carry", "Open such a file as a DuckDB file, without a node."),
     "open": ("open", "Open the dashboard in a browser."),
+    "call": ("call", "Call a tool of an MCP server that the settings name."),
     "mcp": ("mcp", "Serve an agent (MCP) over standard input and output."),
     "completion": ("shell", "The completion script of a shell."),
     "version": ("shell", "The version of this program."),

@@ -92,7 +92,7 @@ class Stage:
         self.journal, self.outlet, self.mail = Journal(), Outlet(), list[Any]()
         monkeypatch.setattr(conductor, "milliseconds", lambda: self.journal.now)
         monkeypatch.setattr("actors.saving.milliseconds", lambda: self.journal.now)
-        home, doors, nobody = Home("node_a", "boot", ""), Any, lambda _: None
+        home, doors = Home("node_a", "boot", ""), Any
         self.role = Conductor(
             home,
             Ours(),
@@ -101,7 +101,7 @@ class Stage:
             self.mail.append,
             self.outlet,  # type: ignore[arg-type]  # only progress is told
             Saver(folder, Blobs()),
-            nobody,
+            self.mail.append,
         )
         self.role._known = 0  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- it has looked at the tables
         self.role.begin([Table(rows=[], seq=0), Table(rows=[], seq=0)])
