@@ -148,7 +148,7 @@ class Playbooks:
 
 
 def written(file: Path) -> dict[str, Any]:
-    """Read a playbook file into a request; a Python program is a playbook of one step (`interfaces/steps.py`)."""
+    """Read a playbook file into a request; a Python program is a playbook of one step."""
     from interfaces.planfile import read_playbook
 
     if file.suffix == ".py":

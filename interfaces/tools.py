@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from events.errors import NotFound, Unavailable, Validation
 from events.params import near
@@ -73,8 +73,7 @@ async def _connected(settings: "Settings", name: str) -> "AsyncGenerator[Client]
         raise Unavailable(f"the MCP server {name!r} does not answer: {_first(error)}") from None
 
 
-def _first(error: BaseException) -> BaseException:
+def _first(error: Exception) -> Exception:
     """What went wrong first; the SDK tells of it in groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    group = cast("ExceptionGroup[Exception]", error)
+    return _first(group.exceptions[0]) if isinstance(error, ExceptionGroup) else error

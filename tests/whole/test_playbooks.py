@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from foreign import Foreign, Place, Refused, connect, gone, kill
 
+from interfaces.playbooks import written
+
 pytestmark = pytest.mark.asyncio
 
 
@@ -465,3 +467,41 @@ async def test_it_goes_on_when_node_and_server_were_killed(own: Place, tmp_path:
         story = (Path(own.info["data"]) / found["progress_log_path"]).read_text().splitlines()
         seqs = [int(line.split("#")[1].split()[0]) for line in story]
         assert seqs == sorted(set(seqs)), "every fact is told once"
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from interfaces.steps import step
+
+ran = Path(sys.argv[0]).with_name("ran")
+
+def note(name, value):
+    with ran.open("a") as file:
+        print(name, file=file)
+    return value
+
+one = step("one", note, "one", {"n": 1})
+two = step("two", note, "two", one["n"] + 1)
+if not ran.with_name("door").exists():
+    sys.exit("the door is closed")
+step("THREE", note, "three", two + 1)
+"""
+
+
+async def test_a_python_program_goes_on_where_it_stopped(bus: Foreign, tmp_path: Path) -> None:
+    program, ran = tmp_path / "chain.py", tmp_path / "ran"
+    program.write_text(PROGRAM)
+    playbook = (await bus.ask("playbook.run", written(program)))["playbook_id"]
+    found = await settled(bus, playbook)
+    assert (found["status"], counted(ran)) == ("paused", ["one", "two"])
+    program.write_text(PROGRAM.replace('step("one"', 'step("other"'))
+    await bus.ask("playbook.resume", {"playbook_id": playbook})
+    changed = await settled(bus, playbook)
+    ask = {"execution_id": changed["steps"][0]["execution_id"]}
+    assert "-one\n+other" in (await bus.ask("execution.result", ask))["result"]["stderr"]
+    program.write_text(PROGRAM)
+    (tmp_path / "door").touch()
+    await bus.ask("playbook.resume", {"playbook_id": playbook})
+    assert (await settled(bus, playbook))["status"] == "completed"
+    assert counted(ran) == ["one", "two", "three"]
