@@ -1,16 +1,11 @@
 """The archivist keeps the content of artifacts: it puts it where it belongs, and checks it when it is read.
 
-Moving content takes time, so it has a thread of its own.  The content is put first and the fact stored after
-it, so that what the log says is kept is there; and it is looked for once more after the fact, because it
-may have been removed in between.
+Moving content takes time, so it has a thread of its own.  How it comes in stands in `actors/registering.py`.
 """
 
 import base64
-import binascii
 import hashlib
 import logging
-import mimetypes
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from actors import clerk, depot
+from actors import clerk
 from actors.clerk import Gather, Table
 from actors.depot import Local
 from actors.home import Home, milliseconds
-from events import artifact, codec, workspace
-from events.artifact import ARTIFACT, Referenced, Registered
+from actors.registering import Collect, Registering
+from actors.rooms import Rooms, Shelves, Then
+from events import artifact, codec
+from events.artifact import ARTIFACT, Registered
 from events.asks import artifact as asks
 from events.asks.rehearse import Line
 from events.errors import (
@@ -34,11 +29,9 @@ from events.errors import (
     Internal,
     NotFound,
     Refusal,
-    TooLarge,
     Validation,
 )
-from events.ports import Ask, Blobs, Call, Depot, Doors, Loaded, Log, Outcome, Peers, Place
-from events.workspace import WORKSPACE
+from events.ports import Ask, Blobs, Call, Doors, Loaded, Log, Outcome, Peers
 
 log = logging.getLogger(__name__)
 
@@ -59,50 +52,6 @@ class Asked:
     call: Call
 
 
-@dataclass(frozen=True, slots=True)
-class Collect:
-    """A step left files: keep those that the patterns fit."""
-
-    folder: Path
-    patterns: Sequence[str]
-    workspace: str
-    reference: Referenced
-    done: Callable[[list[asks.Kept] | HindbrainError], None]
-    """Called from any thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Then:
-    """Something about a request goes on; what it raises is the answer."""
-
-    call: Call
-    act: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Shelves:
-    """Where artifacts can lie: what the settings say."""
-
-    data: Path
-    backend: str = "local"
-    url: str | None = None
-    keep_days: float | None = None
-    bus: Any = None
-
-
-class _Job:
-    """One registration on its way."""
-
-    def __init__(self, ask: asks.Register, call: Call) -> None:
-        self.ask, self.call = ask, call
-        self.source, self.sha256, self.ours, self.known = Path(), "", False, False
-
-    def clear(self) -> None:
-        """Remove the file that was made for it."""
-        if self.ours:
-            self.source.unlink(missing_ok=True)
-
-
 class Archivist:
     """Registers, reads and prunes, for the doors and for playbooks."""
 
@@ -118,10 +67,9 @@ class Archivist:
         blobs: Blobs,
         tell: Callable[[Any], None],
     ) -> None:
-        self._home, self._shelves, self._log, self._doors = home, shelves, journal, doors
-        self._peers, self._blobs, self._tell = peers, blobs, tell
-        self._depots: dict[tuple[str, Path], Depot] = {}
-        self._incoming = shelves.data / "incoming"
+        self._home, self._log, self._doors, self._peers = home, journal, doors, peers
+        self._shelves, self.rooms = shelves, Rooms(home, shelves, journal, tell)
+        self._registering = Registering(home, self.rooms, journal, blobs)
         self._pruned = time.monotonic()
 
     # ---- the mailbox -------------------------------------------------------------------------------------
@@ -130,14 +78,14 @@ class Archivist:
         """Deal with one message."""
         match message:
             case Asked(asks.Register() as ask, call):
-                self._guard(call, partial(self._register, ask, call))
+                self._guard(call, partial(self._registering.register, ask, call))
             case Asked(asks.Get() as ask, call):
                 self._guard(call, partial(self._get, ask, call))
             case Asked(asks.Prune() as ask, call):
                 self._guard(call, partial(self._prune, ask, call))
             case Collect():
-                self._collect(message)
-            case _Then(call, act):
+                self._registering.collect(message)
+            case Then(call, act):
                 self._guard(call, act)
             case _:
                 raise TypeError(f"the archivist has no use for a {type(message).__name__}")
@@ -160,207 +108,6 @@ class Archivist:
         except OSError as error:
             call.refuse(Internal(f"artifacts cannot be kept or read: {error}"))
 
-    def _then(self, call: Call, act: Callable[[], None]) -> None:
-        self._tell(_Then(call, act))
-
-    # ---- where things are --------------------------------------------------------------------------------
-
-    def _depot(self, backend: str, workspace_id: str, path: str | None) -> Depot:
-        folder = Path(path) if path else self._shelves.data / "workspaces" / workspace_id
-        key = (backend, folder)
-        if key not in self._depots:
-            place = Place(folder=folder / "artifacts", url=self._shelves.url, bus=self._shelves.bus)
-            self._depots[key] = depot.maker(backend)(place)
-        return self._depots[key]
-
-    def _elsewhere(self, registered: Registered) -> bool:
-        """Whether its content lies in a folder of another node."""
-        return registered.backend == "local" and registered.node not in ("", self._home.node)
-
-    def _open(self, name: str, call: Call, act: Callable[[str | None], None]) -> None:
-        """Have a workspace of that name; `act` gets its folder."""
-
-        def opened(outcomes: Sequence[Outcome]) -> None:
-            outcome = outcomes[0]
-            if outcome.error is not None:
-                call.refuse(outcome.error)
-                return
-            state: workspace.State = outcome.snapshot.state
-            path = state.opened.path if state.opened else None
-            self._then(call, lambda: act(path))
-
-        ask = Ask(WORKSPACE, name, workspace.Open(name=name), by=call.by, trace=call.trace)
-        self._log.handle([ask], opened)
-
-    # ---- keeping -----------------------------------------------------------------------------------------
-
-    def _register(self, ask: asks.Register, call: Call) -> None:
-        job = _Job(ask, call)
-        depot.maker(ask.backend or self._shelves.backend)
-        given = [name for name in ("text", "base64", "blob", "path") if getattr(ask, name) is not None]
-        if len(given) != 1:
-            raise Validation(f"give one of text, base64, blob and path, not {len(given)}", field="text")
-        workspace.decide(workspace.State(), workspace.Open(name=ask.workspace))
-        if not ask.name.strip():
-            raise Validation("name is empty", field="name")
-        if ask.blob is None:
-            self._take(job)
-            return
-        job.source, job.ours = self._file(), True
-
-        def fetched(error: HindbrainError | None) -> None:
-            if error is None:
-                self._then(call, lambda: self._keep(job, ask.blob or ""))
-            else:
-                call.refuse(error)
-
-        self._blobs.fetch(ask.blob, str(job.source), fetched)
-
-    def _take(self, job: _Job) -> None:
-        """The content stands in the request, or in a file."""
-        ask = job.ask
-        if ask.path is not None:
-            job.source = Path(ask.path)
-            if not job.source.is_absolute():
-                raise Validation(f"path is {ask.path!r}: it must be absolute", field="path")
-            try:
-                with job.source.open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise Validation(f"{ask.path} cannot be read: {error.strerror}", field="path") from None
-            self._keep(job, sha256)
-            return
-        try:
-            content = (
-                (ask.text or "").encode()
-                if ask.base64 is None
-                else base64.b64decode(ask.base64, validate=True)
-            )
-        except binascii.Error as error:
-            raise Validation(f"base64: {error}", field="base64") from None
-        if len(content) > asks.INLINE:
-            raise TooLarge(
-                f"the content has {len(content)} bytes, at most {asks.INLINE} fit into a request: put it "
-                "into the object store BRAIN_BLOBS, and name it by its hash in blob",
-                limit=asks.INLINE,
-            )
-        job.source, job.ours = self._file(), True
-        job.source.write_bytes(content)
-        self._keep(job, hashlib.sha256(content).hexdigest())
-
-    def _file(self) -> Path:
-        self._incoming.mkdir(mode=0o700, exist_ok=True)
-        return self._incoming / secrets.token_hex(8)
-
-    def _keep(self, job: _Job, sha256: str) -> None:
-        ask, call = job.ask, job.call
-        job.sha256 = sha256
-        if ask.sha256 is not None and ask.sha256 != sha256:
-            job.clear()
-            raise Validation(f"the content has the SHA-256 {sha256}, not {ask.sha256}", field="sha256")
-
-        def read(loaded: Sequence[Loaded]) -> None:
-            state: artifact.State = loaded[0].snapshot.state
-            if loaded[0].error is not None:
-                job.clear()
-                call.refuse(loaded[0].error)
-                return
-            known = state.registered if state.phase == "kept" else None
-            job.known = known is not None
-            name = known.workspace_id if known else ask.workspace
-            self._open(name, call, lambda path: self._put(job, known, path))
-
-        self._log.load(ARTIFACT, [artifact.named(sha256)], read)
-
-    def _put(self, job: _Job, known: Registered | None, path: str | None) -> None:
-        ask, call = job.ask, job.call
-        size = job.source.stat().st_size
-        registered = Registered(
-            title=ask.name,
-            size=size,
-            media_type=ask.media_type or mimetypes.guess_type(ask.name)[0] or "application/octet-stream",
-            backend=known.backend if known else ask.backend or self._shelves.backend,
-            node=known.node if known else self._home.node,
-            workspace_id=known.workspace_id if known else ask.workspace,
-            labels=tuple(ask.labels),
-            metadata=ask.metadata,
-        )
-        self._there(job, registered, path)
-        by = ask.reference
-        reference = (
-            None if by is None else Referenced(by=by, phase_id=ask.phase_id, step=ask.step, title=ask.name)
-        )
-        command = artifact.Register(registered=registered, reference=reference)
-
-        def stored(outcomes: Sequence[Outcome]) -> None:
-            self._then(call, lambda: self._stored(job, outcomes[0], path))
-
-        self._log.handle(
-            [Ask(ARTIFACT, artifact.named(job.sha256), command, by=call.by, trace=call.trace)], stored
-        )
-
-    def _there(self, job: _Job, registered: Registered, path: str | None) -> None:
-        """See that the content is where it has to be."""
-        if self._elsewhere(registered):
-            return
-        shelf = self._depot(registered.backend, registered.workspace_id, path)
-        if shelf.size(job.sha256) != registered.size:
-            shelf.put(job.sha256, job.source)
-
-    def _stored(self, job: _Job, outcome: Outcome, path: str | None) -> None:
-        try:
-            if outcome.error is not None:
-                raise outcome.error
-            state: artifact.State = outcome.snapshot.state
-            if state.registered is None:
-                raise Internal(f"{state.id} was not registered")
-            self._there(job, state.registered, path)
-        finally:
-            job.clear()
-        kept = asks.Kept(
-            artifact_id=state.id,
-            sha256=state.sha256,
-            size=state.registered.size,
-            workspace_id=state.registered.workspace_id,
-            backend=state.registered.backend,
-            seq=outcome.snapshot.seq,
-            duplicate=job.known,
-        )
-        job.call.answer(codec.encode(kept))
-
-    def _collect(self, wish: Collect) -> None:
-        """Keep what a step left: every file that a pattern fits, under its path from the folder."""
-        found: list[Path] = []
-        for pattern in wish.patterns:
-            try:
-                some = sorted(each for each in wish.folder.glob(pattern) if each.is_file())
-            except (OSError, ValueError, NotImplementedError) as error:
-                wish.done(Validation(f"artifacts: {pattern!r} is no pattern for files: {error}"))
-                return
-            if not some:
-                wish.done(NotFound(f"artifacts: nothing in {wish.folder} fits {pattern!r}"))
-                return
-            found += some
-        gather = Gather[asks.Kept | HindbrainError](len(found), partial(_collected, wish.done))
-        for path in found:
-            ask = asks.Register(
-                name=str(path.relative_to(wish.folder)),
-                path=str(path),
-                workspace=wish.workspace,
-                reference=wish.reference.by,
-                phase_id=wish.reference.phase_id,
-                step=wish.reference.step,
-            )
-            call = Call(
-                "artifact",
-                "register",
-                b"",
-                lambda body: gather([msgspec.json.decode(body, type=asks.Kept)]),
-                lambda error: gather([error]),
-                by=f"node:{self._home.node}",
-            )
-            self._guard(call, partial(self._register, ask, call))
-
     # ---- reading -----------------------------------------------------------------------------------------
 
     def _get(self, ask: asks.Get, call: Call) -> None:
@@ -372,7 +119,7 @@ class Archivist:
             raise Validation(f"max_bytes must be between 1 and {asks.READ}", field="max_bytes")
 
         def read(loaded: Sequence[Loaded]) -> None:
-            self._then(call, lambda: self._found(ask, call, loaded[0]))
+            self.rooms.then(call, lambda: self._found(ask, call, loaded[0]))
 
         self._log.load(ARTIFACT, [ask.artifact_id], read)
 
@@ -387,24 +134,24 @@ class Archivist:
             call.answer(codec.encode(asks.One(artifact=shown(state))))
         elif state.phase == "removed":
             raise NotFound(f"the content of {state.id} was removed", artifact_id=state.id)
-        elif self._elsewhere(registered) and not call.by.startswith("node"):
+        elif self.rooms.elsewhere(registered) and not call.by.startswith("node"):
 
             def passed(answer: bytes | HindbrainError) -> None:
                 (call.refuse if isinstance(answer, HindbrainError) else call.answer)(answer)  # type: ignore[arg-type]  # each takes what it is given
 
             self._peers.ask(registered.node, "artifact-get", call.body, PEER_SECONDS, passed)
         else:
-            self._open(registered.workspace_id, call, lambda path: self._read(ask, call, state, path))
+            self.rooms.open(registered.workspace_id, call, lambda path: self._read(ask, call, state, path))
 
     def _read(self, ask: asks.Get, call: Call, state: artifact.State, path: str | None) -> None:
         registered, sha256 = state.registered, state.sha256
         assert registered is not None  # noqa: S101  looked at before
-        shelf = self._depot(registered.backend, registered.workspace_id, path)
+        shelf = self.rooms.depot(registered.backend, registered.workspace_id, path)
         copy: Path | None = None
         if isinstance(shelf, Local):
             source = shelf.path(sha256)
         else:
-            source = copy = self._file()
+            source = copy = self.rooms.file()
             shelf.fetch(sha256, copy)
         try:
             data = _checked(source, sha256, state.id, ask.offset, ask.max_bytes)
@@ -442,7 +189,7 @@ class Archivist:
                 command = artifact.Remove(before_ms=before, reason=ask.reason)
                 wanted = [Ask(ARTIFACT, row[0], command, by=call.by, trace=call.trace) for row in table.rows]
                 gather = Gather[Outcome](
-                    len(wanted), lambda all_: self._then(call, lambda: self._removed(call, all_))
+                    len(wanted), lambda all_: self.rooms.then(call, lambda: self._removed(call, all_))
                 )
                 self._log.handle(wanted, gather) if wanted else gather([])
 
@@ -464,11 +211,11 @@ class Archivist:
         )
         for state in states:
             if (registered := state.registered) is not None:
-                self._open(registered.workspace_id, call, partial(self._drop, state, registered))
-        self._then(call, lambda: call.answer(codec.encode(said)))
+                self.rooms.open(registered.workspace_id, call, partial(self._drop, state, registered))
+        self.rooms.then(call, lambda: call.answer(codec.encode(said)))
 
     def _drop(self, state: artifact.State, registered: Registered, path: str | None) -> None:
-        self._depot(registered.backend, registered.workspace_id, path).remove(state.sha256)
+        self.rooms.depot(registered.backend, registered.workspace_id, path).remove(state.sha256)
 
 
 FINAL = "This cannot be taken back; the same content can be registered again."
@@ -508,13 +255,6 @@ def _checked(source: Path, sha256: str, entity: str, offset: int, size: int) -> 
             )
         file.seek(offset)
         return file.read(size)
-
-
-def _collected(
-    done: Callable[[list[asks.Kept] | HindbrainError], None], found: list[asks.Kept | HindbrainError]
-) -> None:
-    errors = [each for each in found if isinstance(each, HindbrainError)]
-    done(errors[0] if errors else [each for each in found if isinstance(each, asks.Kept)])
 
 
 def _sighed(error: HindbrainError) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors import staging
-from actors.archivist import Collect
+from actors.registering import Collect
 from actors.running import Running
 from actors.saving import Saver
 from events.artifact import Referenced

@@ -200,9 +200,12 @@ class Librarian:
 
     def _why(self, ask: whys.Why) -> whys.Explained:
         given = {"execution": ask.execution_id, "plan": ask.plan_id, "schedule": ask.schedule_id}
+        given["playbook"] = ask.playbook_id
         named = [(kind, entity) for kind, entity in given.items() if entity is not None]
         if len(named) != 1:
-            raise Validation("give one of execution_id, plan_id and schedule_id", field="execution_id")
+            raise Validation(
+                "give one of execution_id, plan_id, schedule_id and playbook_id", field="execution_id"
+            )
         self._reach(ask.min_seq)
         return self._shelf.why(*named[0])
 

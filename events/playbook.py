@@ -63,6 +63,7 @@ from events.played import StepSkipped as StepSkipped
 from events.played import StepStarted as StepStarted
 from events.played import Summarize as Summarize
 from events.played import Tick as Tick
+from events.playing import child_of as child_of
 from events.ports import Decider
 
 CANCELLED = "Playbook cancelled"

@@ -16,7 +16,7 @@ import msgspec
 
 from actors import attempt, gate, gateway, linux, monitor, plans, playbooks
 from actors.actor import Actor
-from actors.archivist import Archivist, Shelves
+from actors.archivist import Archivist
 from actors.conductor import Conductor
 from actors.executor import Executor
 from actors.files import Files
@@ -28,6 +28,7 @@ from actors.modules import KILL_SECONDS, REST_SECONDS
 from actors.monitor import Monitor
 from actors.planner import Planner
 from actors.role import Role, Told
+from actors.rooms import Shelves
 from actors.saving import Saver
 from actors.scaler import Scaler
 from actors.supervisor import Child, DeadLetter, Exhausted, Restarted, Supervisor

@@ -13,6 +13,7 @@ from events.asks.why import Explained, Sentence
 from events.errors import NotFound
 from events.spec import PRIORITIES
 from projections.story import Rows, Story, because, say, soon, who
+from projections.whybook import of_playbook
 from projections.whyplan import of_plan, of_schedule
 
 # ---- executions ------------------------------------------------------------------------------------------
@@ -235,4 +236,5 @@ def _ended(story: Story) -> list[Sentence]:
 
 def explain(rows: Rows, kind: str, entity: str, now: int) -> Explained:
     """Say why one of these stands where it stands; `now` in milliseconds since 1970."""
-    return {"execution": of_execution, "plan": of_plan, "schedule": of_schedule}[kind](rows, entity, now)
+    of = {"execution": of_execution, "plan": of_plan, "schedule": of_schedule, "playbook": of_playbook}
+    return of[kind](rows, entity, now)

@@ -8,11 +8,12 @@ from events.verb import Verb
 
 
 class Why(Strict):
-    """One execution, plan or schedule."""
+    """One execution, plan, schedule or playbook."""
 
     execution_id: str | None = None
     plan_id: str | None = None
     schedule_id: str | None = None
+    playbook_id: str | None = None
     min_seq: int | None = None
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from interfaces.cli import GAVE_UP, show
+from interfaces.cli import GAVE_UP, behind, show
+from interfaces.cli.behind import changed
 from interfaces.cli.options import CANCELLED, asked, connected, json_option, place, seconds, values
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def pause_verb(settings: Any, playbook_id: str, reason: str | None, as_json: boo
     \b
     hindbrain playbook pause play_01j... --reason 'until Monday'
     """
-    _changed(settings(), "pause", {"playbook_id": playbook_id, "reason": reason}, as_json)
+    changed(settings(), "pause", {"playbook_id": playbook_id, "reason": reason}, as_json)
 
 
 @playbook_verb.command("resume")
@@ -285,7 +286,7 @@ def resume_verb(settings: Any, playbook_id: str, checkpoint_id: str | None, as_j
     hindbrain playbook resume play_01j...
     hindbrain playbook resume play_01j... --from ckpt_4z3...
     """
-    _changed(settings(), "resume", {"playbook_id": playbook_id, "checkpoint_id": checkpoint_id}, as_json)
+    changed(settings(), "resume", {"playbook_id": playbook_id, "checkpoint_id": checkpoint_id}, as_json)
 
 
 @playbook_verb.command("cancel")
@@ -301,16 +302,7 @@ def cancel_verb(settings: Any, playbook_id: str, grace: str | None, as_json: boo
     hindbrain playbook cancel play_01j... --reason 'not needed'
     """
     grace_ms = None if grace is None else round(seconds(grace) * 1000)
-    _changed(settings(), "cancel", {"playbook_id": playbook_id, "grace_ms": grace_ms, **more}, as_json)
-
-
-def _changed(settings: "Settings", verb: str, body: dict[str, Any], as_json: bool) -> None:
-    reply = asked(settings, "playbook", verb, body)
-    if as_json:
-        show.dump(reply)
-    else:
-        already = "" if reply["changed"] else " already"
-        click.echo(f"{reply['playbook_id']} is {reply['status']}{already}. (event {reply['seq']})")
+    changed(settings(), "cancel", {"playbook_id": playbook_id, "grace_ms": grace_ms, **more}, as_json)
 
 
 @playbook_verb.command("answer")
@@ -334,194 +326,8 @@ def answer_verb(
     except ValueError:
         given = value
     body = {"playbook_id": playbook_id, "value": given, "step": step, "by": by or getpass.getuser()}
-    _changed(settings(), "answer", body, as_json)
+    changed(settings(), "answer", body, as_json)
 
 
-@playbook_verb.command("checkpoint")
-@ID
-@json_option
-@place
-def checkpoint_verb(settings: Any, playbook_id: str, as_json: bool) -> None:
-    r"""Make a checkpoint of a playbook now, also in the middle of a step.
-
-    \b
-    hindbrain playbook checkpoint play_01j...
-    """
-    reply = asked(settings(), "playbook", "checkpoint", {"playbook_id": playbook_id})
-    if as_json:
-        show.dump(reply)
-    else:
-        click.echo(f"{reply['checkpoint_id']} remembers {reply['at']} steps, {reply['size']} bytes.")
-
-
-@playbook_verb.command("checkpoints")
-@ID
-@click.option("--verify", is_flag=True, help="Read each, and say whether it is whole.")
-@json_option
-@place
-def checkpoints_verb(settings: Any, playbook_id: str, verify: bool, as_json: bool) -> None:
-    r"""List the checkpoints of a playbook, the first one first.
-
-    \b
-    hindbrain playbook checkpoints play_01j... --verify
-    """
-    known = settings()
-    found = asked(known, "playbook", "checkpoints", {"playbook_id": playbook_id})["checkpoints"]
-    for each in found if verify else ():
-        body = {"playbook_id": playbook_id, "checkpoint_id": each["checkpoint_id"]}
-        each["valid"] = asked(known, "playbook", "validate", body)["valid"]
-    if as_json:
-        show.dump(found)
-    else:
-        names = ("checkpoint_id", "reason", "at", "step", "size", "position", *(("valid",) if verify else ()))
-        show.table(names, [[each[name] for name in names] for each in found])
-    if not all(each.get("valid", True) for each in found):
-        sys.exit(FAILED)
-
-
-@playbook_verb.command("fork")
-@ID
-@click.option(
-    "--at", "checkpoint_id", metavar="CHECKPOINT", help="Where it branches off; the last one if left out."
-)
-@click.option("--set", "changes", multiple=True, metavar="K=V", help="A parameter that is other than there.")
-@click.option("--key", metavar="KEY", help="An idempotency key: the same key runs only once, ever.")
-@json_option
-@place
-def fork_verb(
-    settings: Any,
-    playbook_id: str,
-    checkpoint_id: str | None,
-    changes: tuple[str, ...],
-    key: str | None,
-    as_json: bool,
-) -> None:
-    r"""Begin another run of a playbook that shares its past up to a checkpoint.
-
-    \b
-    hindbrain playbook fork play_01j... --at ckpt_4z3... --set model=large
-    """
-    body: dict[str, Any] = {
-        "playbook_id": playbook_id,
-        "checkpoint_id": checkpoint_id,
-        "set": values(changes),
-        "idempotency_key": key,
-    }
-    reply = asked(settings(), "playbook", "fork", body)
-    if as_json:
-        show.dump(reply)
-    else:
-        click.echo(f"{reply['playbook_id']} branches off from {playbook_id} at {reply['checkpoint_id']}.")
-
-
-@playbook_verb.command("diff")
-@ID
-@click.argument("other_id", metavar="OTHER")
-@json_option
-@place
-def diff_verb(settings: Any, playbook_id: str, other_id: str, as_json: bool) -> None:
-    r"""Show what is different between two runs; end with 1 when something is, times aside.
-
-    \b
-    hindbrain playbook diff play_01j... play_01k...
-    """
-    body = {"playbook_id": playbook_id, "other_id": other_id}
-    found = asked(settings(), "playbook", "diff", body)
-    if as_json:
-        show.dump(found)
-    else:
-        rows = [["parameter", each["name"], each["a"], each["b"]] for each in found["params"]]
-        rows += [[each["step"], each["field"], each["a"], each["b"]] for each in found["steps"]]
-        rows += [[each["step"], "artifacts", each["a"], each["b"]] for each in found["artifacts"]]
-        rows += [[each["step"], each["field"], each["a"], each["b"]] for each in found["times"]]
-        if rows:
-            show.table(("step", "what", "a", "b"), rows)
-        else:
-            click.echo("There is no difference.")
-    sys.exit(0 if found["same"] else FAILED)
-
-
-@playbook_verb.command("summarize")
-@ID
-@click.argument("phase_id", metavar="PHASE")
-@click.argument("summary")
-@click.option("--artifact", "artifacts", multiple=True, metavar="ID", help="An artifact that belongs to it.")
-@click.option("--by", help="Who says so; the name of the user when left out.")
-@json_option
-@place
-def summarize_verb(
-    settings: Any, as_json: bool, artifacts: tuple[str, ...], by: str | None, **more: Any
-) -> None:
-    r"""Sum up a phase of a playbook, in place of what was said at its end.
-
-    \b
-    hindbrain playbook summarize play_01j... research 'Three sources agree.'
-    """
-    body = {**more, "artifacts": list(artifacts), "by": by or getpass.getuser()}
-    _changed(settings(), "summarize", body, as_json)
-
-
-@playbook_verb.command("summaries")
-@ID
-@json_option
-@place
-def summaries_verb(settings: Any, playbook_id: str, as_json: bool) -> None:
-    r"""Show what was said at the end of each phase of a playbook.
-
-    \b
-    hindbrain playbook summaries play_01j...
-    """
-    found = asked(settings(), "playbook", "summaries", {"playbook_id": playbook_id})["summaries"]
-    if as_json:
-        show.dump(found)
-    else:
-        for each in found:
-            click.echo(f"{each['phase_id']}: {each['summary']}")
-
-
-@playbook_verb.command("context")
-@ID
-@click.option("--max-tokens", type=click.IntRange(1, 1_000_000), help="How much; a token is three bytes.")
-@json_option
-@place
-def context_verb(settings: Any, playbook_id: str, max_tokens: int | None, as_json: bool) -> None:
-    r"""Show what whoever goes on with a playbook has to know, within a budget.
-
-    \b
-    hindbrain playbook context play_01j... --max-tokens 1000
-    """
-    body = {"playbook_id": playbook_id, "max_tokens": max_tokens}
-    found = asked(settings(), "playbook", "context", body)
-    if as_json:
-        show.dump(found)
-    else:
-        click.echo(found["context"], nl=False)
-
-
-@playbook_verb.command("bearings")
-@ID
-@json_option
-@place
-def bearings_verb(settings: Any, playbook_id: str, as_json: bool) -> None:
-    r"""Show where a playbook stands: what is done, what failed, what is next, what there is.
-
-    \b
-    hindbrain playbook bearings play_01j...
-    """
-    found = asked(settings(), "playbook", "bearings", {"playbook_id": playbook_id})
-    if as_json:
-        show.dump(found)
-        return
-    click.echo(found["summary"])
-    rows: list[tuple[str, Any]] = [
-        ("phase", found["phase"]),
-        ("done", ", ".join(found["done"]) or None),
-        ("failed", ", ".join(each["step"] for each in found["failed"]) or None),
-        ("next", found["next"]),
-        ("asked", found["asked"] and found["asked"]["message"]),
-        ("artifacts", ", ".join(each["name"] for each in found["artifacts"]) or None),
-        ("checkpoint", found["checkpoint_id"]),
-        ("story", found["progress_log_path"]),
-        ("features", found["feature_list_path"]),
-    ]
-    show.pairs(rows)
+for _verb in behind.VERBS:
+    playbook_verb.add_command(_verb)

@@ -10,7 +10,7 @@ from interfaces.cli.options import connected, json_option, place
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
 
-KINDS = {"plan": "plan_id", "sched": "schedule_id"}
+KINDS = {"plan": "plan_id", "sched": "schedule_id", "play": "playbook_id"}
 
 
 @click.command("why")
@@ -18,7 +18,7 @@ KINDS = {"plan": "plan_id", "sched": "schedule_id"}
 @json_option
 @place
 def why_verb(settings: Any, entity: str, as_json: bool) -> None:
-    r"""Say why an execution, a plan or a schedule waits, runs, or ended; each sentence with its fact.
+    r"""Say why an execution, plan, playbook or schedule waits, runs, or ended; each sentence with its fact.
 
     \b
     hindbrain why exec_01j...

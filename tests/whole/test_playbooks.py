@@ -372,6 +372,29 @@ async def test_a_fork_shares_the_past_and_can_be_compared(bus: Foreign, tmp_path
     assert await bus.until(both)
 
 
+async def test_it_can_say_why_it_stands_where_it_stands(bus: Foreign) -> None:
+    async def why(playbook: str) -> str:
+        ask = {"playbook_id": playbook, "min_seq": await bus.last()}
+        found = await bus.ask("query.why", ask)
+        assert all(each["seq"] for each in found["sentences"])
+        return " ".join(each["text"] for each in found["sentences"])
+
+    asleep = await start(bus, phase("p", {"name": "nap", "sleep": "1d"}))
+    asked = await start(bus, phase("p", {"name": "q", "input": {"message": "well?", "deadline": "1h"}}))
+    broken = await start(bus, phase("p", step("a"), step("b", "exit 7")))
+    await status(bus, asked, "waiting_input")
+    await status(bus, broken, "paused")
+
+    async def naps() -> bool:
+        return "Step nap sleeps until" in await why(asleep)
+
+    await bus.until(naps)
+    assert "waits for an answer: well? It has to come until" in await why(asked)
+    said = await why(broken)
+    assert "It is paused: step b: Command failed with exit code 7: resume it" in said
+    assert "1/2 steps (50%) are behind it, and its last checkpoint is ckpt_" in said
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------------
 
 

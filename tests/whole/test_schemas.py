@@ -211,6 +211,7 @@ async def _playbooks(bus: Foreign, ask: Any) -> None:
         await ask(f"playbook.{verb}", one)
     await ask("playbook.diff", {**one, "other_id": fork["playbook_id"]})
     await ask("playbook.list", {"limit": 1})
+    await ask("query.why", one)
 
 
 async def _standing(ask: Any) -> None:
