@@ -10,13 +10,13 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from actors import staging
 from actors.clerk import Table
+from actors.conducted import Child, Collected, Decided, Read, Restored, Saved
 from actors.home import Home, milliseconds
-from actors.leaving import Collected, Leaving, Restored
+from actors.leaving import Leaving
 from actors.role import Role, Tenure
 from actors.running import Running
 from actors.saving import Saver
@@ -38,39 +38,6 @@ REST_MS = 2_000
 """What is due later than this is forgotten until then."""
 PLAN_ENDS = ("completed", "failed", "cancelled")
 CHILD_ENDS = (playbook.Completed, playbook.Failed, playbook.Cancelled)
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """The log decided on playbooks, or on what they started."""
-
-    outcomes: Sequence[Outcome]
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Playbooks were read from the log."""
-
-    loaded: Sequence[Loaded]
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """What a step ran was read from the log."""
-
-    loaded: Loaded
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A checkpoint was stored, or was not."""
-
-    playbook: str
-    answer: Save | HindbrainError
-    turn: int
 
 
 class Conductor(Role):

@@ -1,10 +1,10 @@
 """What is done before a step starts and after it ended: its file put back, and what it left kept."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from actors import staging
+from actors.conducted import Collected, Restored
 from actors.registering import Collect
 from actors.running import Running
 from actors.saving import Saver
@@ -14,24 +14,6 @@ from events.errors import HindbrainError, Trouble
 from events.execution import EXECUTION
 from events.playbook import Going
 from events.ports import Loaded, Log
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What a step left lies in its file again."""
-
-    playbook: str
-    error: HindbrainError | None
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What a step left is kept."""
-
-    playbook: str
-    answer: list[Kept] | HindbrainError
-    turn: int
 
 
 class Leaving:

@@ -10,7 +10,8 @@ import pytest
 
 from actors import conductor
 from actors.clerk import Table
-from actors.conductor import Conductor, Decided, Read
+from actors.conducted import Decided, Read
+from actors.conductor import Conductor
 from actors.home import Home
 from actors.saving import Saver
 from events import codec, playbook, playing
