@@ -5,13 +5,11 @@ claimed only when it takes longer than a moment; if it was quicker, its whole at
 """
 
 import logging
-import os
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +19,7 @@ from actors.files import Files
 from actors.home import milliseconds
 from actors.plugin import Handler
 from actors.printing import Printing
+from actors.pulse import Pulse
 from actors.slots import Slots
 from actors.task import Task
 from events import codec, execution, hosting
@@ -38,8 +37,6 @@ FOREIGN_SECONDS = 3.0
 BEAT_SECONDS = 0.5
 HARD = 1.1
 """At so many times the limit of its memory a host does not wait for the jobs in hand."""
-_STATM = Path("/proc/self/statm")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +107,7 @@ class Foreman:
         """By worker, until it is free again."""
         self._asks: list[Ask] = []
         self._again: list[Task] = []
-        self._counts = {name: [0, 0] for name in workers}
-        self._errors: list[str] = []
-        self._spent, self._beat = 0, 0.0
+        self._pulse, self._beat = Pulse(workers), 0.0
         self._leaving: str | None = None
         self._patience: float | None = None
         self._over = False
@@ -162,7 +157,7 @@ class Foreman:
             self._give_back("shutdown")
         if now - self._beat >= BEAT_SECONDS:
             self._beat = now
-            self._pulse(now)
+            self._tell_pulse(now)
         self._turn()
 
     def _turn(self) -> None:
@@ -339,23 +334,10 @@ class Foreman:
 
     def _count(self, task: Task) -> None:
         """One more has ended here."""
-        finish = task.finish
-        good = isinstance(finish, execution.Finish) and finish.why == "returned"
-        self._counts[task.worker][0 if good else 1] += 1
-        self._spent += 1
-        job = task.state.spec.job
-        kind = job.type if job else ""
-        duration = 0 if not isinstance(finish, execution.Finish) else finish.end.duration_ms
-        level = logging.INFO if good else logging.WARNING
-        what = "completed" if good else "failed"
-        log.log(
-            level, "job %s job_id=%s type=%s worker=%s ms=%s", what, task.entity, kind, task.worker, duration
-        )
-        if not good:
-            self._errors = [*self._errors[-9:], f"{kind} {task.entity}: {_why(finish)}"]
+        self._pulse.ended(task)
         limit = self._profile.recycle_jobs
-        if limit is not None and self._spent >= limit:
-            self._leave(f"it has done {self._spent} jobs")
+        if limit is not None and self._pulse.spent >= limit:
+            self._leave(f"it has done {self._pulse.spent} jobs")
 
     # ---- watching --------------------------------------------------------------------------------------
 
@@ -434,42 +416,15 @@ class Foreman:
             if not task.over and task.give_up(reason):
                 self._close(task)
 
-    def _pulse(self, now: float) -> None:
+    def _tell_pulse(self, now: float) -> None:
         """Say how this host is doing, and heed the limit of its memory."""
-        memory = int(_STATM.read_text().split()[1]) * _PAGE
-        limit = self._profile.memory_bytes
+        beat, limit = self._pulse.beat(self._hands, now), self._profile.memory_bytes
+        memory = beat.memory_bytes
         if limit is not None and memory > limit:
             self._leave(f"it uses {memory} bytes of memory, more than {limit}", expected=False)
             if memory > limit * HARD:
                 self._give_back(f"its host used {memory} bytes of memory, more than {limit}")
-        times = os.times()
-        self._say(
-            hosting.Beat(
-                workers=tuple(self._row(name, now) for name in self._workers),
-                memory_bytes=memory,
-                cpu_seconds=times.user + times.system,
-                spent=self._spent,
-                errors=tuple(self._errors),
-            )
-        )
-        self._errors = []
-
-    def _row(self, name: str, now: float) -> hosting.WorkerBeat:
-        completed, failed = self._counts[name]
-        task = self._hands.get(name)
-        if task is None or not task.began:
-            return hosting.WorkerBeat(name=name, completed=completed, failed=failed)
-        job = task.state.spec.job
-        return hosting.WorkerBeat(
-            name=name,
-            job=task.entity,
-            type=job.type if job else None,
-            attempt=task.attempt,
-            busy_seconds=round(now - task.began, 3),
-            silent_seconds=round(now - task.alive, 3),
-            completed=completed,
-            failed=failed,
-        )
+        self._say(beat)
 
     # ---- what handlers need ----------------------------------------------------------------------------
 
@@ -496,13 +451,3 @@ def _noted(outcomes: Sequence[Outcome]) -> None:
         error: HindbrainError | None = outcome.error
         if error is not None:
             log.debug("%s: progress was not stored: %s", outcome.ask.entity, error)
-
-
-def _why(finish: execution.Finish | execution.Lose | None) -> str:
-    match finish:
-        case execution.Lose(reason=reason):
-            return reason
-        case execution.Finish(text=text, why=why):
-            return text or why
-        case None:
-            return ""

@@ -126,6 +126,12 @@ def _pages(schema: dict[Any, Any]) -> dict[str, dict[str, Any]]:
         "/executions/{id}/stream": _get(
             "output and progress until the end", _answer("A stream.", stream, EVENTS), _ID, _RESUME
         ),
+        "/api/threads/status": _get(
+            "how the workers of all modules are doing", _answer("They.", {"type": "object"})
+        ),
+        "/api/threads/decisions": _get(
+            "the last 50 decisions about modules", _answer("They.", {"type": "object"})
+        ),
         "/plans/{id}/stream": _get(
             "the progress of a plan until its end", _answer("A stream.", stream, EVENTS), _ID
         ),

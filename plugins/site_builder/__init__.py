@@ -19,7 +19,7 @@ plugin = Plugin(
     "site-builder",
     version="1.0",
     description="Builds a static site from a folder of Markdown.",
-    workers=2,
+    workers=1,
     idle_seconds=30,
 )
 

@@ -78,7 +78,7 @@ SUBMISSIONS: dict[str, tuple[Any, str]] = {
     "a low surrogate": (b'{"exec":{"program":"true"},"description":"\\udc00"}', "surrogate"),
     "overlong UTF-8": (b'{"code":"\xc0\x80"}', "UTF-8"),
     "deep JSON": (b'{"env":' + b"[" * 10_000 + b"]" * 10_000 + b"}", ""),
-    "deep JSON in a job": (b'{"job":{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}}", "deep"),
+    "deep JSON in a job": (b'{"job":{"type":"a:b","data":' + b"[" * 10_000 + b"]" * 10_000 + b"}}", "deep"),
 }
 
 

@@ -43,10 +43,10 @@ def wait_for(gate: Path) -> str:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 @pytest.mark.parametrize("way", ["stdio", "http"])
 async def test_every_tool_works_over_both_ways_in_both_generations_of_the_protocol(
-    place: Place, tmp_path: Path, way: str, mode: str
+    own: Place, tmp_path: Path, way: str, mode: str
 ) -> None:
-    info = place.info
-    async with over_stdio(place, mode) if way == "stdio" else over_http(info["http_url"], mode) as agent:
+    info = own.up().info
+    async with over_stdio(own, mode) if way == "stdio" else over_http(info["http_url"], mode) as agent:
         await everything(agent, info, tmp_path)
 
 
