@@ -148,15 +148,13 @@ class Archivist:
         assert registered is not None  # noqa: S101  looked at before
         shelf = self.rooms.depot(registered.backend, registered.workspace_id, path)
         copy: Path | None = None
-        if isinstance(shelf, Local):
-            source = shelf.path(sha256)
-        else:
-            source = copy = self.rooms.file()
-            shelf.fetch(sha256, copy)
+        source = shelf.path(sha256) if isinstance(shelf, Local) else (copy := self.rooms.file())
         try:
+            if copy is not None:
+                shelf.fetch(sha256, copy)
             data = _checked(source, sha256, state.id, ask.offset, ask.max_bytes)
-        except FileNotFoundError:
-            raise Damaged(f"the content of {state.id} is gone: {source} is not there") from None
+        except (FileNotFoundError, NotFound) as error:
+            raise Damaged(f"the content of {state.id} is gone: {error}", artifact_id=state.id) from None
         finally:
             if copy is not None:
                 copy.unlink(missing_ok=True)

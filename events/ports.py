@@ -201,7 +201,7 @@ class Depot(Protocol):
         ...
 
     def fetch(self, sha256: str, target: Path) -> None:
-        """Write the content to a new file; `NotFound` when it is not there."""
+        """Write the content to a new file; `NotFound` or `FileNotFoundError` when it is not there."""
         ...
 
     def remove(self, sha256: str) -> None:

@@ -2,23 +2,41 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
+import httpx
 import pytest
+from moto.server import ThreadedMotoServer
 
 from actors import depot
-from bus.bridge import Bridge
 from events.errors import HindbrainError, NotFound, Validation
 from events.ports import Depot, Place
 
 Make = Callable[[], Depot]
 
 
-@pytest.fixture(params=["local", "nats"])
-def make(request: pytest.FixtureRequest, bridge: Bridge, tmp_path: Path) -> Make:
+@pytest.fixture(scope="session")
+def bucket() -> Generator[str]:
+    """Run a server that speaks S3, and make a bucket in it."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    httpx.put(f"{url}/artifacts").raise_for_status()
+    yield url
+    server.stop()
+
+
+@pytest.fixture(params=["local", "nats", "s3"])
+def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Open the same depot, as often as it is called."""
-    place = Place(folder=tmp_path / "workspace" / "artifacts", bus=bridge)
+    bus = request.getfixturevalue("bridge") if request.param == "nats" else None
+    if request.param == "s3":
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
+        for name, value in (keys | {"AWS_ENDPOINT_URL": request.getfixturevalue("bucket")}).items():
+            monkeypatch.setenv(name, value)
+    place = Place(tmp_path / "workspace" / "artifacts", "s3://artifacts/some/prefix", bus)
     return lambda: depot.maker(request.param)(place)
 
 
@@ -56,7 +74,7 @@ def test_what_is_not_there_has_no_size_and_cannot_be_read(make: Make, tmp_path: 
     there, sha256 = make(), hashlib.sha256(secrets.token_bytes(8)).hexdigest()
     assert there.size(sha256) is None
     target = tmp_path / "target"
-    with pytest.raises(NotFound):
+    with pytest.raises((NotFound, FileNotFoundError)):
         there.fetch(sha256, target)
     assert not target.exists()
 
@@ -86,10 +104,15 @@ def test_half_of_it_is_put_again(tmp_path: Path) -> None:
 def test_who_keeps_nothing_is_refused_with_those_that_do() -> None:
     with pytest.raises(Validation, match="did you mean 'local'"):
         depot.maker("locl")
-    with pytest.raises(Validation, match=r"weaviate keeps vectors.*local, nats"):
+    with pytest.raises(Validation, match=r"weaviate keeps vectors.*local, nats, s3"):
         depot.maker("weaviate")
 
 
 def test_the_bus_has_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(HindbrainError, match="bus"):
         depot.maker("nats")(Place(folder=tmp_path))
+
+
+def test_a_bucket_has_to_be_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="s3://bucket/prefix"):
+        depot.maker("s3")(Place(folder=tmp_path))

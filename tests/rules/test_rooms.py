@@ -19,7 +19,7 @@ ROOMS = {
         *("msgspec", "nats", "duckdb", "psutil", "click", "rich", "starlette", "uvicorn", "yaml"),
         *("jinja2", "prometheus_client", "textual", "mcp", "mcp_types"),
     },
-    "plugins": {"actors.plugin", "msgspec", "jinja2", "markdown_it", "markupsafe", "pygments"},
+    "plugins": {"actors.plugin", "msgspec", "jinja2", "markdown_it", "markupsafe", "pygments", "obstore"},
 }
 """What each room may import beside the standard library and itself."""
 NOT_THERE = {"actors": {"asyncio"}, "events": {"asyncio"}, "projections": {"asyncio"}}
