@@ -219,8 +219,8 @@ PEOPLE = (
         "All output until now as a file; `stream` is `stdout`, `stderr` or `both`, merged by time.",
     ),
     (
-        "`GET /executions`, `/plans`, `/plans/{id}`, `/schedules`, `/modules`, `/decisions`, "
-        "`/dead`, `/sql`, `/search`, `/log/{kind}/{id}`, `/submit`",
+        "`GET /executions`, `/plans`, `/plans/{id}`, `/playbooks`, `/playbooks/{id}`, `/schedules`, "
+        "`/modules`, `/decisions`, `/dead`, `/sql`, `/search`, `/log/{kind}/{id}`, `/submit`",
         "[pages](../guides/dashboard.md).",
     ),
     (

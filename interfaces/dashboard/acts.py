@@ -18,12 +18,14 @@ FIELDS = {
     "execution": "execution_id",
     "dead": "execution_id",
     "plan": "plan_id",
+    "playbook": "playbook_id",
     "schedule": "schedule_id",
     "module": "module",
 }
 ACTS = {
     *(("execution", verb) for verb in ("cancel", "retry")),
     *(("plan", verb) for verb in ("cancel", "pause", "resume", "rerun")),
+    *(("playbook", verb) for verb in ("cancel", "pause", "resume")),
     *(("schedule", verb) for verb in ("pause", "resume", "run")),
     *(("module", verb) for verb in ("pause", "resume", "restart")),
     *(("dead", verb) for verb in ("retry", "discard")),
@@ -56,7 +58,7 @@ async def act(engine: "ExecutionEngine", kind: str, verb: str, given: dict[str, 
     which: dict[str, Any] = {field: given.get(field, "")}
     reply = await engine.request(kind, verb, **which)
     entity = reply.get("plan_id") or reply.get("execution_id") or given[field]
-    pages = {"exec": "/executions/", "plan": "/plans/"}
+    pages = {"exec": "/executions/", "plan": "/plans/", "play": "/playbooks/"}
     room = pages.get(entity.partition("_")[0])
     if kind in ("schedule", "module"):
         return f"/{kind}s", int(reply.get("seq", 0))

@@ -159,6 +159,34 @@ async def plan(look: Look, asked: Asked) -> dict[str, Any]:
     }
 
 
+async def playbooks(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001  the shape of every page
+    """Playbooks, newest first."""
+    found = await look.rows(f"SELECT * FROM playbook_executions ORDER BY created_at DESC LIMIT {PAGE}")
+    return {"found": found}
+
+
+async def playbook(look: Look, asked: Asked) -> dict[str, Any]:
+    """One playbook: its phases with what was said of them, its steps, and what it asks."""
+    name = asked["id"]
+    rows = await look.rows("SELECT * FROM playbook_executions WHERE id = ?", name)
+    if not rows:
+        raise NotFound(f"Playbook not found: {name}" + (" (at that moment)" if look.past else ""))
+    (row,) = rows
+    phases = await look.rows(
+        "SELECT p.*, s.summary FROM phases p LEFT JOIN phase_summaries s ON s.id = p.id"
+        " WHERE p.playbook_id = ? ORDER BY p.place",
+        name,
+    )
+    steps = await look.rows(
+        "SELECT * FROM playbook_steps WHERE playbook_id = ? AND status <> 'pending'"
+        f" ORDER BY started_at, seq LIMIT {PAGE * 10}",
+        name,
+    )
+    questions = await look.rows("SELECT * FROM inputs WHERE playbook_id = ? AND status = 'waiting'", name)
+    title = row["description"] or row["playbook_code"] or name
+    return {"one": row, "phases": phases, "steps": steps, "asked": questions, "title": title}
+
+
 async def schedules(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001  the shape of every page
     """Schedules that are there, and when they tick next."""
     found = await look.rows(
@@ -289,6 +317,8 @@ PAGES = (
     Page("/executions", "executions.html", "Executions", executions),
     Page("/plans", "plans.html", "Plans", plans),
     Page("/plans/{id}", "plan.html", "Plan", plan),
+    Page("/playbooks", "playbooks.html", "Playbooks", playbooks),
+    Page("/playbooks/{id}", "playbook.html", "Playbook", playbook),
     Page("/schedules", "schedules.html", "Schedules", schedules),
     Page("/dead", "dead.html", "Dead letters", dead),
     Page("/modules", "modules.html", "Modules", modules),

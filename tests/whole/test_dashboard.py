@@ -501,6 +501,7 @@ async def test_every_page_is_for_everybody(info: dict[str, Any], bus: Foreign, t
             f"/executions/{execution}",
             "/plans",
             f"/plans/{name}",
+            "/playbooks",
             "/schedules",
             "/modules",
             "/decisions",

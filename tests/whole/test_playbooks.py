@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from foreign import Foreign, Place, Refused, connect, gone, kill
 
@@ -261,8 +262,8 @@ async def test_an_answer_has_to_fit_and_the_first_one_wins(bus: Foreign) -> None
     assert rows[0][1] in ("ada", "bob", "eve")
 
 
-async def test_a_deadline_acts_and_reminders_come_before_it(bus: Foreign) -> None:
-    asked = {"message": "?", "deadline": "2500ms", "remind": "1s", "default": "no"}
+async def test_a_deadline_acts(bus: Foreign) -> None:
+    asked = {"message": "?", "deadline": "100ms", "default": "no"}
     playbook = await start(bus, phase("p", {"name": "ask", "input": asked}))
     found = await settled(bus, playbook)
     assert found["steps"][0]["outputs"] == {"answer": "no", "by": "deadline"}
@@ -270,8 +271,18 @@ async def test_a_deadline_acts_and_reminders_come_before_it(bus: Foreign) -> Non
     playbook = await start(bus, phase("p", {"name": "ask", "input": asked}))
     found = await settled(bus, playbook)
     assert (found["status"], found["steps"][0]["status"]) == ("paused", "timed_out")
-    sql = "SELECT reminders FROM inputs WHERE answered_by = 'deadline'"
-    assert (await bus.ask("query.sql", {"sql": sql, "min_seq": await bus.last()}))["rows"] == [[2]]
+
+
+async def test_it_reminds_until_somebody_answers(bus: Foreign) -> None:
+    playbook = await start(bus, phase("p", {"name": "ask", "input": {"message": "?", "remind": "1s"}}))
+
+    async def twice() -> bool:
+        asked = (await get(bus, playbook))["asked"]
+        return bool(asked and asked["reminders"] >= 2)
+
+    await bus.until(twice, 40)
+    await bus.ask("playbook.answer", {"playbook_id": playbook, "value": "at last"})
+    assert (await settled(bus, playbook))["status"] == "completed"
 
 
 # ---- what steps can be -----------------------------------------------------------------------------------
@@ -370,6 +381,28 @@ async def test_a_fork_shares_the_past_and_can_be_compared(bus: Foreign, tmp_path
         return {each["by"] for each in one["references"]} == {playbook, fork}
 
     assert await bus.until(both)
+
+
+async def test_it_has_a_page_with_what_can_be_done(bus: Foreign, info: dict[str, Any]) -> None:
+    playbook = await start(
+        bus, phase("p", step("made"), {"name": "q", "input": {"message": "is <b>it</b> well?"}})
+    )
+    await status(bus, playbook, "waiting_input")
+    async with httpx.AsyncClient(base_url=info["http_url"], headers={"Accept": "text/html"}) as web:
+
+        async def asks() -> str:
+            page = await web.get(f"/playbooks/{playbook}")
+            return page.text if "waiting input" in page.text and "well?" in page.text else ""
+
+        page = await bus.until(asks)
+        assert "is &lt;b&gt;it&lt;/b&gt; well?" in page
+        assert "made" in page
+        assert playbook in (await web.get("/playbooks")).text
+        assert (await web.get("/playbooks/nobody")).status_code == 404
+        pressed = await web.post("/do/playbook/cancel", data={"playbook_id": playbook})
+        assert pressed.status_code == 303
+        assert pressed.headers["location"].startswith(f"/playbooks/{playbook}")
+    assert (await settled(bus, playbook))["status"] == "cancelled"
 
 
 async def test_it_can_say_why_it_stands_where_it_stands(bus: Foreign) -> None:
