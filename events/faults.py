@@ -79,12 +79,7 @@ def _step(step: Step, dot: str, deep: int) -> Iterator[Trouble]:
             yield Trouble(f"{dot}input.default", "default is what holds at the deadline: give one")
     if step.artifacts and step.do is None:
         yield Trouble(f"{dot}artifacts", "artifacts are files that a command leaves, and this step runs none")
-    if (
-        step.artifacts
-        and step.do is not None
-        and step.do.working_dir is None
-        and len(step.artifacts) > PATTERNS_MOST
-    ):
+    if len(step.artifacts) > PATTERNS_MOST:
         yield Trouble(f"{dot}artifacts", f"at most {PATTERNS_MOST} patterns")
     for at, pattern in enumerate(step.artifacts):
         if not pattern or pattern.startswith("/") or ".." in pattern.split("/"):
