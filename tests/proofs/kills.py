@@ -204,7 +204,9 @@ async def compare(report: Report, node: Ground, log: list[Event], them: Outsider
     asked = (node.sql(f"SELECT {shown[table]} FROM {table}") for table in mine)
     for table, rows in zip(mine, await asyncio.gather(*asked), strict=True):
         # A node goes on deciding and recording while this is asked.
-        late = {row.get("id", row["seq"]) for row in rows if row["seq"] > end} if table in LIVELY else set()
+        late: set[Any] = (
+            {row.get("id", row["seq"]) for row in rows if row["seq"] > end} if table in LIVELY else set()
+        )
         known = {key: row for key, row in mine[table].items() if key not in late}
         rows = [row for row in rows if row.get("id", row["seq"]) not in late]
         bad = fold.differences(table, known, rows)

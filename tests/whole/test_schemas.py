@@ -111,6 +111,7 @@ async def _everything(bus: Foreign, ask: Any) -> None:
     await _plans(bus, ask)
     await _playbooks(bus, ask)
     await _standing(ask)
+    await _modules(ask)
     await ask("query.sql", {"sql": "SELECT * FROM executions", "limit": 3})
     await ask("query.sql", {"sql": "nonsense"})
     await ask("query.verify", {})
@@ -118,6 +119,30 @@ async def _everything(bus: Foreign, ask: Any) -> None:
     await ask("node.info", {})
     await ask("actor.list", {})
     await ask("actor.fail", {"name": "nobody"})
+
+
+async def _modules(ask: Any) -> None:
+    """Modules, jobs, plugins, tools and decisions."""
+    for verb in (
+        "module.list",
+        "module.threads",
+        "job.types",
+        "plugin.list",
+        "plugin.tools",
+        "decision.list",
+    ):
+        await ask(verb, {})
+    for verb in ("status", "pause", "resume", "restart"):
+        await ask(f"module.{verb}", {"module": "site-builder"})
+    await ask("module.scale", {"module": "site-builder", "workers": 2})
+    await ask("module.submit", {"module": "site-builder", "function": "os.path:join", "args": ["a"]})
+    await ask("module.start", {"module": "functions"})
+    await ask(
+        "job.submit", {"type": "site-builder:call", "data": {"function": "os.path:join", "args": ["a"]}}
+    )
+    await ask("plugin.call", {"name": "nothing"})
+    await ask("plugin.load", {"name": "nothing"})
+    await ask("plugin.unload", {"name": "nothing"})
 
 
 async def _plans(bus: Foreign, ask: Any) -> None:
