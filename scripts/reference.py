@@ -372,7 +372,7 @@ def door() -> str:
         (f"`{method.upper()} {path}`", operation["summary"])
         for path, methods in paths.items()
         for method, operation in methods.items()
-        if not path.startswith("/api/")
+        if not path.startswith("/api/") or method == "get"
     ]
     rows += [("`GET /brain`", "The same as `/`."), ("`WS /ws`", wording.SOCKET), *wording.PEOPLE]
     rows.append(("`POST /api/{kind}/{verb}`", "Any verb: the request as the body, the reply as the answer."))
