@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.archivist import Asked
-from actors.clerk import Clerk, Table, Verbs
+from actors.clerk import Clerk, Table, Verbs, check_page
 from events import artifact, workspace
 from events.artifact import ARTIFACT
 from events.asks import artifact as asks
@@ -56,8 +56,7 @@ class Artifacts:
         self._archivist(Asked(ask, call))
 
     def _list(self, ask: asks.List, call: Call) -> None:
-        if not 1 <= ask.limit <= LIST_MAX:
-            raise Validation(f"limit must be between 1 and {LIST_MAX}", field="limit")
+        check_page(ask.limit, LIST_MAX)
         if ask.status not in (None, "kept", "removed"):
             raise Validation(f"unknown status {ask.status!r}: use kept or removed", field="status")
 

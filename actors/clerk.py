@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from events import codec
-from events.errors import HindbrainError, Internal
+from events.errors import HindbrainError, Internal, Validation
 from events.message import Command, Message
 from events.ports import Ask, Call, Decider, Doors, Log, Outcome, Snapshot
 
@@ -88,6 +88,14 @@ class Clerk:
             answer(call, lambda: found if isinstance(found, HindbrainError) else reply(found))
 
         ask(self._doors, sql, params, done, min_seq=min_seq)
+
+
+def check_page(limit: int, most: int, status: str | None = None, statuses: Sequence[str] = ()) -> None:
+    """Refuse a page of a list that cannot be; `Validation` says what can."""
+    if not 1 <= limit <= most:
+        raise Validation(f"limit must be between 1 and {most}", field="limit")
+    if status is not None and status not in statuses:
+        raise Validation(f"unknown status {status!r}: use {', '.join(statuses)}", field="status")
 
 
 def ask(

@@ -104,6 +104,15 @@ class Files:
             return b""
 
 
+def private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read; whoever is killed meanwhile leaves the old one."""
+    new = path.with_suffix(".new")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
 def _pieces(text: str) -> Sequence[tuple[int, str, int, int]]:
     found: list[tuple[int, str, int, int]] = []
     offsets: dict[str, int] = dict.fromkeys(STREAMS, 0)

@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from actors.attempt import Finished, Heard, Offered
+from actors.attempt import Claimed, Finished, Heard, Looked, Offered
 from actors.files import Files
 from actors.home import milliseconds
+from actors.offers import born
 from actors.plugin import Handler
 from actors.printing import Printing
 from actors.pulse import Pulse
@@ -37,21 +38,6 @@ FOREIGN_SECONDS = 3.0
 BEAT_SECONDS = 0.5
 HARD = 1.1
 """At so many times the limit of its memory a host does not wait for the jobs in hand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The log says what became of claims."""
-
-    outcomes: Sequence[Outcome]
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What is offered has a history, and that was read."""
-
-    delivery: Delivery
-    loaded: Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +163,7 @@ class Foreman:
         if fact.entity in self._tasks:
             delivery.nak(AGAIN_SECONDS)
         elif fact.n == 1:
-            hash_ = codec.chain(fact.subject, fact.envelope, fact.body)
-            self._take(delivery, Snapshot(execution.evolve(State(), fact), 1, fact.seq, hash_))
+            self._take(delivery, born(fact))
         else:
             self._slots.defer()
             self._log.load(

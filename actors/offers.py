@@ -55,9 +55,7 @@ class Offers:
             # It comes twice before its claim is answered, or before the end of the last attempt is.
             delivery.nak(AGAIN_SECONDS)
         elif fact.n == 1:
-            state = execution.evolve(State(), fact)
-            hash_ = codec.chain(fact.subject, fact.envelope, fact.body)
-            self._gather(delivery, Snapshot(state, 1, fact.seq, hash_))
+            self._gather(delivery, born(fact))
         else:
             self._slots.defer()
             self._log.load(
@@ -150,6 +148,12 @@ class Offers:
             self._start(delivery, snapshot)
         else:
             delivery.nak(0.0)
+
+
+def born(fact: codec.Fact) -> Snapshot[State]:
+    """An execution after its first event, which needs no look at the log."""
+    state = execution.evolve(State(), fact)
+    return Snapshot(state, 1, fact.seq, codec.chain(fact.subject, fact.envelope, fact.body))
 
 
 def _moved(state: State, node: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from actors import hiding
-from actors.clerk import Clerk, Table, Verbs, answer
+from actors.clerk import Clerk, Table, Verbs, answer, check_page
 from actors.home import Home, milliseconds
 from actors.vault import Vault
 from actors.waiting import Awaited, Ended, Waiter
@@ -156,10 +156,7 @@ class Plans:
         self._waiter(Awaited(call, _named(ask.plan_id), ask.timeout_ms / 1000))
 
     def _list(self, ask: asks.List, call: Call) -> None:
-        if not 1 <= ask.limit <= LIST_MAX:
-            raise Validation(f"limit must be between 1 and {LIST_MAX}", field="limit")
-        if ask.status is not None and ask.status not in STATUSES:
-            raise Validation(f"unknown status {ask.status!r}: use {', '.join(STATUSES)}", field="status")
+        check_page(ask.limit, LIST_MAX, ask.status, STATUSES)
 
         def reply(table: Table) -> Message:
             rows = [dict(zip([*SHOWN, "born"], row, strict=True)) for row in table.rows]

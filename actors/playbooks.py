@@ -7,7 +7,7 @@ import msgspec
 
 from actors import answers, hiding
 from actors.bookdesk import BookDesk, digest, named, unknown
-from actors.clerk import Clerk, Gather, Table, Turns, Verbs
+from actors.clerk import Clerk, Gather, Table, Turns, Verbs, check_page
 from actors.home import Home, milliseconds
 from actors.saving import Saver
 from actors.vault import Vault
@@ -142,10 +142,7 @@ class Playbooks(BookDesk):
         self._waiter(Awaited(call, named(ask.playbook_id), ask.timeout_ms / 1000))
 
     def _list(self, ask: asks.List, call: Call) -> None:
-        if not 1 <= ask.limit <= LIST_MAX:
-            raise Validation(f"limit must be between 1 and {LIST_MAX}", field="limit")
-        if ask.status is not None and ask.status not in STATUSES:
-            raise Validation(f"unknown status {ask.status!r}: use {', '.join(STATUSES)}", field="status")
+        check_page(ask.limit, LIST_MAX, ask.status, STATUSES)
 
         def reply(table: Table) -> Message:
             rows = [dict(zip(SHOWN, row, strict=False)) for row in table.rows[: ask.limit]]

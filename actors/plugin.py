@@ -20,10 +20,11 @@ in a process of its plugin's module, never in the node; async functions are fine
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints
 
 import msgspec
 
+from events.plugin import Visibility
 from events.spec import Priority, Retries
 
 __all__ = [
@@ -43,9 +44,6 @@ __all__ = [
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-Visibility = Literal["public", "trusted", "admin"]
-"""Who may see and use it: everybody, those who were given the right, administrators."""
 
 
 class Cancelled(BaseException):

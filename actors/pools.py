@@ -12,6 +12,7 @@ import msgspec
 from actors import clerk, manifest, tally
 from actors.catalogue import Catalogue
 from actors.clerk import Table, Verbs
+from actors.files import private
 from actors.modules import Asked, Modules, Stored
 from actors.pool import Host, Pool
 from events import codec, hosting, job, module, plugin, service, spec
@@ -391,8 +392,5 @@ def administrators(data: Path) -> str:
     """What administrators show: made once, readable by the owner of the data folder alone."""
     path = data / "admin.token"
     if not path.exists():
-        new = path.with_suffix(".new")
-        new.touch(0o600)
-        new.write_text(secrets.token_urlsafe(24))
-        new.replace(path)
+        private(path, secrets.token_urlsafe(24))
     return path.read_text().strip()

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 
 from actors import admission, almanac, hiding
-from actors.clerk import Clerk, Table, Verbs
+from actors.clerk import Clerk, Table, Verbs, check_page
 from actors.home import Home, milliseconds
 from actors.vault import Vault
 from events import calendar, checking, codec, ids, plan, schedule, spec
@@ -167,10 +167,7 @@ class Schedules:
         self._command(call, ask.schedule_id, schedule.Look(), reply)
 
     def _list(self, ask: asks.List, call: Call) -> None:
-        if not 1 <= ask.limit <= LIST_MAX:
-            raise Validation(f"limit must be between 1 and {LIST_MAX}", field="limit")
-        if ask.status is not None and ask.status not in STATUSES:
-            raise Validation(f"unknown status {ask.status!r}: use {', '.join(STATUSES)}", field="status")
+        check_page(ask.limit, LIST_MAX, ask.status, STATUSES)
 
         def reply(table: Table) -> Message:
             return _page(table, ask)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from actors import clerk
-from actors.clerk import Clerk, Gather, Table, Turns, Verbs, answer
+from actors.clerk import Clerk, Gather, Table, Turns, Verbs, answer, check_page
 from actors.plans import Plans
 from actors.vault import split
 from events import checking, codec, ids, spec, template
@@ -72,8 +72,7 @@ class Templates:
         self._clerk.command(call, TEMPLATE, _named(ask.name), template.Look(), reply)
 
     def _list(self, ask: asks.List, call: Call) -> None:
-        if not 1 <= ask.limit <= LIST_MAX:
-            raise Validation(f"limit must be between 1 and {LIST_MAX}", field="limit")
+        check_page(ask.limit, LIST_MAX)
 
         def found(table: Table | HindbrainError) -> None:
             if isinstance(table, HindbrainError):

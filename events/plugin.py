@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from events.codec import Fact
 
 Visibility = Literal["public", "trusted", "admin"]
+"""Who may see and use it: everybody, those who were given the right, administrators."""
 
 
 class Handler(Message):

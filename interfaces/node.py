@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from actors import languages
+from actors.files import private
 from actors.gateway import Home, milliseconds
 from actors.warden import Process
 from bus import streams
@@ -192,12 +193,7 @@ class Node:
         """The name of this data folder's node, made once."""
         path = self.data / "node.id"
         if not path.exists():
-            # A node killed in between must not leave an empty name behind.
-            new = path.with_suffix(".new")
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w") as file:
-                file.write(ids.fresh("node", milliseconds()))
-            new.replace(path)
+            private(path, ids.fresh("node", milliseconds()))
         return path.read_text().strip()
 
     def _birth(self) -> node.Started:
@@ -255,12 +251,7 @@ class Node:
 
     def _write_info(self) -> None:
         self._written = self._pids()
-        path = self.data / "node.json"
-        new = path.with_suffix(".new")
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "w") as file:
-            json.dump(self.info(), file, indent=1)
-        new.replace(path)
+        private(self.data / "node.json", json.dumps(self.info(), indent=1))
 
     def _down(self, ask: service.Down, call: Call) -> None:
         call.answer(codec.encode(service.Going(node=self.id)))

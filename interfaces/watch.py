@@ -16,21 +16,13 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import DataTable, Footer, RichLog, Static
 
 from events.errors import HindbrainError, Timeout, Unavailable
+from interfaces.cli.show import COLOURS
 from interfaces.dashboard import pages, words
 from interfaces.dashboard.look import Look, Row
 
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
 
-COLOURS = {
-    "completed": "green",
-    "running": "cyan",
-    "queued": "yellow",
-    "scheduled": "yellow",
-    "failed": "red",
-    "timed_out": "red",
-    "cancelled": "magenta",
-}
 GATHER_SECONDS = 0.3
 """The tables are asked no more often than that."""
 AGAIN_SECONDS = 1.0
