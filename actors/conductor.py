@@ -4,6 +4,8 @@ What may run is decided by the rules of a playbook, in its facts.  The conductor
 the id of everything it makes is derived from playbook, step and run: one that took over makes everything once
 more, and nothing of it twice.  A playbook that sleeps, or waits for an answer, is forgotten until its time
 comes or a fact about it does; then it is read again.
+
+It is long because one playbook's whole way, from a step to its checkpoint and on, is read in one place.
 """
 
 import heapq

@@ -2,6 +2,8 @@
 
 A job is claimed in the log before its handler runs.  One whose handler is `repeatable` is run at once, and
 claimed only when it takes longer than a moment; if it was quicker, its whole attempt is one fact.
+
+It is long because a job's whole way through a host stands in one place: taken, run, watched and ended.
 """
 
 import logging

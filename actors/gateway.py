@@ -1,4 +1,7 @@
-"""The gateway takes what comes in through the doors, and answers once the facts are stored."""
+"""The gateway takes what comes in through the doors, and answers once the facts are stored.
+
+It is long because every request passes here: what comes in, what the log says, and what was read.
+"""
 
 import logging
 from collections.abc import Callable, Sequence

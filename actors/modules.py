@@ -2,6 +2,8 @@
 
 What a module is to be stands in the log, and every node that runs it reconciles its hosts to that.  Whoever
 wants a change has a fact stored; nothing is told to a host that is not in the log before.
+
+It is long because a module's whole life on a node stands in one place: wanted, up, watched and gone.
 """
 
 import logging

@@ -15,6 +15,8 @@
 
 The first parameter's annotation is what a job takes: it is checked before the job is queued.  A handler runs
 in a process of its plugin's module, never in the node; async functions are fine too.
+
+It is long because it is the one file that a plugin may know.
 """
 
 import inspect

@@ -3,6 +3,8 @@
 nats-py closes for ever on some errors and goes deaf on others while it says that it is connected.  So the
 bridge asks the server something every few seconds, builds a new client whenever the old one is lost or deaf,
 subscribes again, and fails what was waiting at once.  `epoch` counts the clients.
+
+It is long because a connection that is never trusted cannot be understood in parts.
 """
 
 import asyncio

@@ -28,7 +28,7 @@ class Hearing(Parser):
     def __init__(self, client: Client) -> None:
         self._client = client
         self._listeners: dict[int, Listener] = {}
-        super().__init__(client)  # pyright: ignore[reportUnknownMemberType]  half typed in nats-py
+        super().__init__(client)  # pyright: ignore[reportUnknownMemberType] -- half typed in nats-py
 
     def hear(self, feed: object, listener: Listener) -> None:
         """Call the listener for what comes for a subscription of nats-py's, in place of its own callback."""

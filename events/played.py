@@ -1,4 +1,7 @@
-"""What can happen to a playbook, and what can be asked of it.  The rules stand in `events/playbook.py`."""
+"""What can happen to a playbook, and what can be asked of it.  The rules stand in `events/playbook.py`.
+
+It is long because it is one list: everything that can be said of a playbook.
+"""
 
 from typing import Any, Literal
 

@@ -15,6 +15,7 @@ from events.asks import (
     limit,
     log,
     module,
+    node,
     plan,
     playbook,
     schedule,
@@ -25,6 +26,12 @@ from events.asks import (
 from events.asks import why as whys
 from events.asks.dead import Again as Again
 from events.asks.dead import Refused as Refused
+from events.asks.node import Census as Census
+from events.asks.node import Down as Down
+from events.asks.node import Fail as Fail
+from events.asks.node import Failing as Failing
+from events.asks.node import Going as Going
+from events.asks.node import Report as Report
 from events.asks.rehearse import Rehearsable
 from events.asks.tables import Column as Column
 from events.asks.tables import Difference as Difference
@@ -144,12 +151,6 @@ class Events(Strict):
     execution_id: str
     after_seq: int = 0
     limit: int = 1000
-
-
-class Fail(Strict):
-    """Make an actor fail at its next message; only where the fault switch is on."""
-
-    name: str
 
 
 class Accepted(Message, omit_defaults=False):
@@ -352,39 +353,6 @@ class Rows(Message):
     events: list[Row]
 
 
-class Census(Message):
-    """All actors of a node."""
-
-    actors: list[dict[str, Any]]
-
-
-class Report(Message):
-    """A node and what it can do, by name."""
-
-    node: dict[str, Any]
-
-
-class Down(Strict):
-    """Stop this node."""
-
-    wait_seconds: float | None = None
-    """Let running commands end for so long first; without it they run on and the next node adopts them."""
-    cancel: bool = False
-    """Cancel what runs."""
-
-
-class Going(Message):
-    """The node is going down."""
-
-    node: str
-
-
-class Failing(Message):
-    """Which actor will fail at its next message."""
-
-    name: str
-
-
 VERBS: tuple[Verb, ...] = (
     Verb("execution", "submit", Submit, Accepted, "Store a command and answer with its id at once."),
     Verb("execution", "get", Get, One, "One execution with its state, progress and result."),
@@ -399,12 +367,7 @@ VERBS: tuple[Verb, ...] = (
     *tables.VERBS,
     *whys.VERBS,
     *log.VERBS,
-    Verb("node", "info", Nothing, Report, "What this node is, and which languages it can run."),
-    Verb("node", "down", Down, Going, "Stop the node in good order."),
-    Verb("actor", "list", Nothing, Census, "All actors with mailbox length, age and restarts."),
-    Verb(
-        "actor", "fail", Fail, Failing, "Make an actor fail at its next message (with the fault switch on)."
-    ),
+    *node.VERBS,
     *dead.VERBS,
     *limit.VERBS,
     *schedule.VERBS,

@@ -3,7 +3,7 @@
 import re
 import shlex
 from datetime import datetime
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import msgspec
 
@@ -12,10 +12,9 @@ from events.ids import TOKEN
 from events.job import Job
 from events.job import check as check_job
 from events.message import Message
-
-Priority = Literal["critical", "high", "medium", "low", "idle"]
-PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-"""Strict order, most urgent first; the numbers 1 to 5 name them too."""
+from events.priority import PRIORITIES as PRIORITIES
+from events.priority import Priority as Priority
+from events.priority import urgency as urgency
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL", re.IGNORECASE)
@@ -316,22 +315,6 @@ def _check_retries(retries: Retries) -> None:
             f"max_backoff_ms ({retries.max_backoff_ms})",
             field="retries.backoff_ms",
         )
-
-
-def urgency(given: str | int) -> Priority:
-    """Read a priority as people say it: its name, or 1 for the most urgent to 5."""
-    match given:
-        case bool():
-            pass
-        case int() if 1 <= given <= len(PRIORITIES):
-            return PRIORITIES[given - 1]
-        case str():
-            for name in PRIORITIES:
-                if name == given.lower():
-                    return name
-        case _:
-            pass
-    raise Validation(f"unknown priority {given!r}: use {', '.join(PRIORITIES)} or 1 to 5", field="priority")
 
 
 def _check_numbers(ask: Submit) -> None:

@@ -5,6 +5,8 @@ environment (`HINDBRAIN_` and the key in capitals, `__` for each dot: `HINDBRAIN
 line.  A key that nobody knows is refused, because a typo must fail loudly.
 """
 
+# It is long because it is one list: every setting there is, with the reading of it.
+
 import difflib
 import os
 import re

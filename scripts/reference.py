@@ -2,6 +2,8 @@
 
 A page is made of what the program itself uses: the table of verbs, the events, the subject map, the
 declarations of the columns, the settings, the tree of errors, the command line and the facade.
+
+It is long because it is one list: a function for each page.
 """
 
 import inspect

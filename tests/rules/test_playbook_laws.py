@@ -1,4 +1,7 @@
-"""Playbooks: whatever is asked and however steps end, what is behind it never runs again."""
+"""Playbooks: whatever is asked and however steps end, what is behind it never runs again.
+
+It is long because all laws share one machine that plays random playbooks.
+"""
 
 from collections import Counter
 from typing import Any

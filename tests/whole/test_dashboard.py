@@ -1,4 +1,7 @@
-"""The dashboard in a real browser, on a real node: what people see, and what they can do."""
+"""The dashboard in a real browser, on a real node: what people see, and what they can do.
+
+It is long because one browser and one node, which take seconds to start, serve all pages.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""An agent has work done: every tool over both transports, the quoted replies, and nothing it can break."""
+"""An agent has work done: every tool over both transports, the quoted replies, and nothing it can break.
+
+It is long because every tool is used in one conversation, whose parts lead on to each other.
+"""
 
 import asyncio
 import json

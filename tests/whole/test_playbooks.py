@@ -1,4 +1,7 @@
-"""Playbooks from outside: remembered step by step, whatever dies, answered once, gone on from anywhere."""
+"""Playbooks from outside: remembered step by step, whatever dies, answered once, gone on from anywhere.
+
+It is long because it is one list: what people do with playbooks, each by the command that does it.
+"""
 
 import asyncio
 import base64
