@@ -5,15 +5,17 @@ It is filled by facts about plugins and read by everybody who takes a job, from 
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema_rs
 import msgspec
 
 from events import plugin, spec
 from events.codec import Fact
 from events.errors import Conflict, NotFound, Validation
 from events.job import Job
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 
 class Catalogue:
@@ -27,6 +29,8 @@ class Catalogue:
 
     def learn(self, name: str, state: plugin.State) -> None:
         """Take note of a plugin."""
+        import jsonschema_rs  # only a node checks jobs: hosts and tables are spared its memory
+
         manifest = state.manifest
         if manifest is None:
             return

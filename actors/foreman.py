@@ -16,10 +16,9 @@ from typing import Any
 
 import msgspec
 
-from actors.attempt import Claimed, Finished, Heard, Looked, Offered
+from actors.attempt import Claimed, Finished, Heard, Looked, Offered, born
 from actors.files import Files
 from actors.home import milliseconds
-from actors.offers import born
 from actors.plugin import Handler
 from actors.printing import Printing
 from actors.pulse import Pulse

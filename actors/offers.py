@@ -7,11 +7,10 @@ from typing import Any
 import msgspec
 
 from actors import languages
-from actors.attempt import Brought, Looked, Run, Shared
+from actors.attempt import Brought, Looked, Run, Shared, born
 from actors.files import STREAMS, Files
 from actors.slots import Slots
 from actors.vault import Vault
-from events import codec, execution
 from events.errors import HindbrainError, NotFound
 from events.execution import EXECUTION, State
 from events.ports import Delivery, Loaded, Log, Outlet, Peers, Snapshot
@@ -148,12 +147,6 @@ class Offers:
             self._start(delivery, snapshot)
         else:
             delivery.nak(0.0)
-
-
-def born(fact: codec.Fact) -> Snapshot[State]:
-    """An execution after its first event, which needs no look at the log."""
-    state = execution.evolve(State(), fact)
-    return Snapshot(state, 1, fact.seq, codec.chain(fact.subject, fact.envelope, fact.body))
 
 
 def _moved(state: State, node: str) -> bool:
