@@ -109,7 +109,7 @@ def alive(data: Path, host: str) -> bool:
 
 
 def _place(data: Path, host: str) -> Path:
-    return data / "run" / "hosts" / f"{host}.lock"
+    return data / "hosts" / f"{host}.lock"
 
 
 def _environment() -> dict[str, str]:
