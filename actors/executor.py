@@ -88,6 +88,7 @@ class Executor:
             self._gate.pass_,
         )
         self._again: list[str] = []
+        self._resident = home.residents.get("commands")
         self._shown: dict[str, int] = {}
 
     # ---- the mailbox -----------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ class Executor:
                 return len(self._runs)
             case _:
                 raise TypeError(f"the executor has no use for a {type(message).__name__}")
-        self._slots.fill()
+        self._fill()
         return None
 
     def tick(self) -> None:
@@ -151,6 +152,12 @@ class Executor:
                 self._tailer(Note(entity, self._runs[entity].state, pids[entity]))
             self._shown = pids
             self._monitor(Running(pids))
+        self._fill()
+
+    def _fill(self) -> None:
+        if self._resident is not None:
+            self._slots.paused = self._resident.paused
+            self._resident.active = len(self._runs)
         self._slots.fill()
 
     # ---- taking ----------------------------------------------------------------------------------------
@@ -353,6 +360,7 @@ class Executor:
         attempt = run.state.attempt
         run.snapshot = outcome.snapshot
         del self._runs[run.entity]
+        self._count(run.state.status)
         if run.state.spec.working_dir is None:
             self._files.folders.give(run.entity)
         self._tailer(Over(run.entity, run.state, run.pid, run.made))
@@ -360,6 +368,11 @@ class Executor:
             self._vault.drop(run.entity)
         self._keeper.forget(run.entity, attempt)
         self._announce(run)
+
+    def _count(self, status: str) -> None:
+        if self._resident is not None:
+            self._resident.completed += status == "completed"
+            self._resident.failed += status in ("failed", "timed_out")
 
     # ---- what others say -------------------------------------------------------------------------------
 

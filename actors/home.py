@@ -1,9 +1,11 @@
 """What the actors of a node know about it."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from actors.catalogue import Catalogue
+from actors.residents import Resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,13 @@ class Home:
     fault_switch: bool = False
     catalogue: Catalogue = field(default_factory=Catalogue)
     """Which jobs there are."""
+    residents: Mapping[str, Resident] = field(default_factory=dict[str, Resident])
+    """Those of its actors that are modules too, by name."""
+
+    def paused(self, name: str) -> bool:
+        """Whether one of them is to do nothing."""
+        resident = self.residents.get(name)
+        return resident is not None and resident.paused
 
 
 def milliseconds() -> int:

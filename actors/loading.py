@@ -8,7 +8,7 @@ from actors import manifest
 from actors.monitor import Noticed
 from actors.pool import Pool
 from events import hosting
-from events.errors import HindbrainError, NotFound
+from events.errors import Conflict, HindbrainError, NotFound
 
 
 class Loading:
@@ -32,6 +32,8 @@ class Loading:
     ) -> None:
         """Load a plugin, or the version of it that is there now; the old one works until the new one does."""
         pool = self._pools.get(name)
+        if pool is not None and pool.resident is not None:
+            raise Conflict(f"{name} is a module of the node itself: a plugin has to be called otherwise")
         if source is None:
             source = pool.source if pool is not None else manifest.entries().get(name)
             if source is None:

@@ -105,7 +105,7 @@ class Modules:
         self.pools = {
             name: Pool(name, source, overrides=self._overrides.get(name, {}))
             for name, source in sources.items()
-        }
+        } | {name: Pool(name, "", resident=each) for name, each in home.residents.items()}
         self._serial = 0
         self.plugins = Loading(self.pools, self._overrides, self.read, notice)
         self._orphans = Orphans(
@@ -167,6 +167,8 @@ class Modules:
         for pool in self.pools.values():
             for host in list(pool.hosts.values()):
                 self._watch(pool, host, now)
+            if pool.resident is not None:
+                pool.completed, pool.failed = pool.resident.completed, pool.resident.failed
         for pool in self.pools.values():
             self._reconcile(pool, now)
         self.home.catalogue.asleep = {pool.name for pool in self.pools.values() if pool.asleep}
@@ -191,6 +193,10 @@ class Modules:
                 for fact in each.facts:
                     pool.note(fact)
                 self._know(pool, each.snapshot.state)
+                if pool.resident is not None:
+                    pool.resident.paused = pool.state.status == "paused"
+                    self.command(pool.name, module.Declare(profile=pool.resident.profile))
+                    self.command(pool.name, module.Start())
 
     def _told(self, facts: Sequence[Fact] | None) -> None:
         if facts is None:
@@ -223,6 +229,8 @@ class Modules:
                 pool.since = time.time()
                 pool.falls.clear()
                 pool.pause_until = 0.0
+            if pool.resident is not None:
+                pool.resident.paused = state.status == "paused"
             for host in pool.hosts.values():
                 host.process.say(hosting.Pause(on=state.status == "paused"))
         broken = state.status == "error"
@@ -241,7 +249,9 @@ class Modules:
 
     def check_total(self, name: str, workers: int) -> None:
         """Refuse more workers than there may be in all."""
-        others = sum(pool.state.workers for pool in self.pools.values() if pool.name != name)
+        others = sum(
+            each.state.workers for each in self.pools.values() if each.name != name and not each.resident
+        )
         before, most = self.pools[name].state.workers if name in self.pools else 0, self.survey.total_max
         if workers > before and others + workers > most:
             raise Limit(
@@ -262,7 +272,7 @@ class Modules:
         return True
 
     def _reconcile(self, pool: Pool, now: float) -> None:
-        if self._resting is not None:
+        if self._resting is not None or pool.resident is not None:
             return
         free = self._free(pool)
         target = pool.target(free or bool(pool.hosts))

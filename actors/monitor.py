@@ -101,6 +101,8 @@ class Monitor:
 
     def tick(self) -> None:
         """Take a sample and look for the other nodes."""
+        if self._home.paused("monitor"):
+            return
         self._sample()
         self._alive(lambda nodes: self._tell(Alive(nodes)))
 

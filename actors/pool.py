@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from actors.home import milliseconds
+from actors.residents import Resident
 from events import hosting, module
 from events.codec import Fact, millis
 from events.plugin import Manifest
@@ -79,6 +80,8 @@ class Pool:
     source: str
     overrides: dict[str, Any] = field(default_factory=dict[str, Any])
     state: module.State = field(default_factory=module.State)
+    resident: Resident | None = None
+    """It lives in the node itself, and has no hosts."""
     wanted: bool = True
     """It is to run here; an unloaded plugin is not."""
     manifest: Manifest | None = None
@@ -121,11 +124,15 @@ class Pool:
     @property
     def total(self) -> int:
         """How many workers are up."""
+        if self.resident is not None:
+            return self.resident.profile.workers
         return sum(host.workers for host in self.up())
 
     @property
     def active(self) -> int:
         """How many workers have a job in hand."""
+        if self.resident is not None:
+            return self.resident.active
         return sum(host.busy for host in self.hosts.values())
 
     @property

@@ -13,17 +13,26 @@ from actors import clerk, manifest, tally
 from actors.catalogue import Catalogue
 from actors.clerk import Table, Verbs
 from actors.files import private
+from actors.home import milliseconds
 from actors.modules import Asked, Modules, Stored
 from actors.pool import Host, Pool
-from events import codec, hosting, job, module, plugin, service, spec
+from events import codec, decision, hosting, job, module, plugin, service, spec
 from events.asks import module as asks
 from events.asks import threads
+from events.decision import DECISION
 from events.errors import Conflict, HindbrainError, NotFound, Unavailable, Validation
 from events.message import Message
 from events.module import MODULE
 from events.plugin import PLUGIN
 from events.ports import Ask, Call, Doors, Log, Outcome
 
+DECIDED: dict[type, decision.Type] = {
+    module.Pause: "pause",
+    module.Resume: "resume",
+    module.Restart: "restart",
+}
+"""What a person has done to a module is a decision about it, stored before it is done."""
+RESIDENT = "{} is part of the node, which heals it by itself: it can be paused, neither scaled nor restarted"
 RANKS = ("public", "trusted", "admin")
 Submit = Callable[[spec.Submit, Call, Callable[[bytes], None]], None]
 """Has something submitted; the last gets the reply."""
@@ -92,10 +101,24 @@ class Pools:
 
     def _act(self, ask: asks.Act | asks.Scale, call: Call, command: module.AnyCommand) -> None:
         def act(modules: Modules) -> None:
-            found(modules, ask.module)
+            pool = found(modules, ask.module)
+            if isinstance(command, module.Scale | module.Restart) and pool.resident is not None:
+                raise Conflict(RESIDENT.format(pool.name))
             if isinstance(command, module.Scale):
                 modules.check_total(ask.module, command.workers)
-            self._answer(call, ask.module, command)
+            kind = DECIDED.get(type(command))
+            if kind is None or not module.decide(pool.state, command):
+                self._answer(call, ask.module, command)
+                return
+            made = decision.Make(type=kind, module=ask.module, context=ask.reason or f"asked by {call.by}")
+            told = Ask(DECISION, decision.entity(milliseconds(), ask.module), made, by=call.by)
+            self._log.handle([told], lambda outcomes: decided(outcomes[0]))
+
+        def decided(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                call.refuse(outcome.error)
+            else:
+                self._answer(call, ask.module, command)
 
         self._with(call, act)
 
@@ -104,8 +127,8 @@ class Pools:
 
         def done(outcomes: Sequence[Outcome]) -> None:
             self._modules(Stored(outcomes))
-            for outcome in outcomes:
-                clerk.answer(call, lambda outcome=outcome: outcome.error or _changed(outcome))
+            reply = outcomes[0].error or _changed(outcomes[0])
+            self._modules(Asked(lambda _: clerk.answer(call, lambda: reply), call))
 
         self._log.handle([Ask(MODULE, name, command, by=call.by, trace=call.trace)], done)
 

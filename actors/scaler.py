@@ -90,6 +90,8 @@ class Scaler(Role):
 
     def act(self) -> None:
         """Look, once in a tick."""
+        if self.home.paused("scaler"):
+            return
         tick = self._clock() // self._every_ms
         if tick != self._tick:
             self._tick = tick

@@ -25,7 +25,9 @@ class Slots:
         self.size, self._work, self._claim = size, work, claim
         """How many there are may change at any time."""
         self.draining = False
-        """Nothing more is taken."""
+        """Nothing more is taken: the node goes down."""
+        self.paused = False
+        """Nothing is taken until somebody lets it."""
         self.ready = False
         """Nothing is taken before that, because it is not known how many there are."""
         self._spare = [deque[tuple[float, Delivery]]() for _ in PRIORITIES]
@@ -43,7 +45,7 @@ class Slots:
 
     @property
     def _open(self) -> bool:
-        return self.ready and not self.draining
+        return self.ready and not self.draining and not self.paused
 
     def enter(self) -> None:
         """Somebody has a place now."""

@@ -26,7 +26,7 @@ SELECT module,
   count(*) FILTER (WHERE completed_at >= CAST($2 AS TIMESTAMP) AND status = 'completed'),
   count(*) FILTER (WHERE completed_at >= CAST($2 AS TIMESTAMP) AND status IN ('failed', 'timed_out'))
 FROM executions
-WHERE kind = 'job' AND (status IN ('queued', 'running') OR completed_at >= CAST($2 AS TIMESTAMP))
+WHERE status IN ('queued', 'running') OR completed_at >= CAST($2 AS TIMESTAMP)
 GROUP BY module
 """
 MAXIMA = """
@@ -105,8 +105,9 @@ class Survey:
         self._open = set(seen)
 
     def looks(self, pools: Iterable[Pool]) -> tuple[ModuleLook, ...]:
-        """Every module that has been up."""
-        return tuple(self._look(pool) for pool in pools if pool.state.profile is not None)
+        """Every module with hosts that has been up."""
+        up = (pool for pool in pools if pool.state.profile is not None and pool.resident is None)
+        return tuple(self._look(pool) for pool in up)
 
     def _look(self, pool: Pool) -> ModuleLook:
         queued, oldest, arrived, mean, completed, failed = self._rows.get(pool.name, [0, None, 0, None, 0, 0])

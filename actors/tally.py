@@ -43,10 +43,12 @@ def tally(table: Table, modules: Modules, only: Callable[[Pool], bool]) -> threa
     counted: dict[str, Row] = {row[4]: row[5:] for row in table.rows if row[4] is not None}
     uptime = round(max(0.0, time.time() - since), 1) if since else 0.0
     pools = list(modules.pools.values())
+    workers = [pool for pool in pools if pool.name != "commands"]  # those are processes of others
+    created += sum(pool.total for pool in workers if pool.resident is not None)
     return threads.Threads(
-        active_threads=sum(pool.active for pool in pools),
-        total_threads=sum(pool.total for pool in pools),
-        categories={name: _category(name, most, pools) for name, most in modules.survey.categories.items()},
+        active_threads=sum(pool.active for pool in workers),
+        total_threads=sum(pool.total for pool in workers),
+        categories={name: _category(name, most, workers) for name, most in modules.survey.categories.items()},
         stats=threads.Stats(
             total_threads_created=created,
             total_tasks_completed=sum(row[1] for row in counted.values()),

@@ -16,6 +16,7 @@ import psutil
 from actors import languages
 from actors.files import private
 from actors.gateway import Home, milliseconds
+from actors.residents import residents
 from actors.warden import Process
 from bus import streams
 from bus.bridge import Bridge
@@ -145,7 +146,14 @@ class Node:
             processes.append(projector)
         base = self._open_door() if "web" in self.roles else settings.base_url or "http://localhost"
         stage = Stage(
-            home=Home(self.id, self.boot, base, settings.default_timeout_ms, settings.fault_switch),
+            home=Home(
+                self.id,
+                self.boot,
+                base,
+                settings.default_timeout_ms,
+                settings.fault_switch,
+                residents=residents(self.roles, settings.max_concurrent_executions),
+            ),
             settings=settings,
             bridge=bridge,
             processes=processes,

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from actors import residents
 from events.errors import Validation
 from events.look import TOTAL_MAX
 from events.module import MOST
@@ -385,6 +386,9 @@ def _check(made: Settings) -> None:
     for key, (value, low, high) in limits.items():
         if value is not None and not low <= value <= high:
             raise Validation(f"{key} is {value:g}: it must be between {low} and {high}", field=key)
+    for key in ("modules", "plugins"):
+        for name in getattr(made, key).keys() & residents.ROLES.keys():
+            raise Validation(f"{key}.{name}: {name} is a module of the node itself", field=f"{key}.{name}")
     if made.right not in ("public", "trusted", "admin"):
         raise Validation(f"right is {made.right!r}: use public, trusted or admin", field="right")
     if bad:

@@ -256,7 +256,7 @@ class Troupe:
         made |= {name: functools.partial(self._role, name) for name in self._tenures}
         playing = {*self.roles, "warden", *(["tailer"] if "executor" in self.roles else [])}
         playing |= {"waiter", "attendant", "archivist"} if "gateway" in self.roles else set()
-        playing |= {"modules"} if "worker" in self.roles else set()
+        playing |= {"modules"} if "worker" in self.roles or self._stage.home.residents else set()
         children = [
             Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
         ]

@@ -82,7 +82,7 @@ class Workers:
         """Make the actor's logic."""
         settings = self._settings
         overrides = {name: dict(each) for name, each in settings.modules.items()}
-        sources = sources_of(settings)
+        sources = sources_of(settings) if "worker" in settings.roles else {}
 
         def spawn(begin: hosting.Begin) -> HostProcess:
             return HostProcess(settings.data, begin, lambda message: self._tell(Said(begin.host, message)))

@@ -8,7 +8,7 @@ ahead, who holds a place, which nodes there are) is asked of the tables.  Nothin
 from collections.abc import Sequence
 from typing import Any
 
-from events import codec, estimate, execution, limit
+from events import codec, estimate, execution, limit, module
 from events.asks.why import Explained, Sentence
 from events.errors import NotFound
 from events.spec import PRIORITIES
@@ -133,6 +133,8 @@ def _queued(rows: Rows, story: Story) -> list[Sentence]:
     event = fact.event if fact else None
     if isinstance(event, execution.Queued) and event.reason:
         said[0] = say(f"It was queued again: {event.reason}.", fact)
+    if (stands := _stands(rows, state.spec.module)) is not None:
+        return [*said, stands]
     nodes = rows("SELECT id, seq, cores, status, started_at, roles, languages FROM nodes ORDER BY id")
     last = max((each["seq"] for each in nodes), default=None)
     able = [each for each in nodes if each["status"] == "up" and _works(each["roles"])]
@@ -154,6 +156,19 @@ def _queued(rows: Rows, story: Story) -> list[Sentence]:
         said.append(say(f"{ahead['n']} more urgent or earlier ones are ahead of it.", ahead["seq"]))
     said += [_busy(rows, each) for each in able[:5]]
     return [*said, *_places(rows, story, 0)]
+
+
+def _stands(rows: Rows, name: str) -> Sentence | None:
+    """Why its module takes nothing; None while it does."""
+    page = Story(rows, module.MODULE, name)
+    state: module.State = page.state
+    if state.status == "paused" and (fact := page.last("paused")) is not None:
+        return say(f"The module {name} is paused{who(fact.envelope.by)}{because(state.reason)}.", fact)
+    if state.status == "error":
+        return say(f"The module {name} is in error: {state.reason}.", page.last("broken"))
+    if state.status == "stopped":
+        return say(f"The module {name} is stopped{because(state.reason)}.", page.last("stopped"))
+    return None
 
 
 def _works(roles: Sequence[str] | None) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from histories import Log
 from test_many_rows import GRAPH
 
-from events import execution, limit, node, plan
+from events import execution, limit, module, node, plan
 from events.asks.why import Explained
 from events.execution import End
 from events.spec import Retries, Shell, Spec
@@ -144,6 +144,23 @@ def test_a_paused_module(tmp_path: Path) -> None:
     bound(log, "module", "commands", 0)
     submitted(log, "exec_a")
     assert "The module commands is paused: its limit is 0." in texts(tmp_path, log, "exec_a")
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (module.Pause(reason="lunch"), "The module commands is paused by client: lunch."),
+        (module.Break(reason="its hosts fell"), "The module commands is in error: its hosts fell."),
+        (module.Stop(reason="unloaded"), "The module commands is stopped: unloaded."),
+    ],
+)
+def test_a_module_that_takes_nothing(tmp_path: Path, command: module.AnyCommand, text: str) -> None:
+    log = Log()
+    upped(log)
+    for each in (module.Declare(profile=module.Profile()), module.Start(), command):
+        log.ask("module", "commands", each)
+    submitted(log, "exec_a")
+    assert text in texts(tmp_path, log, "exec_a")
 
 
 def test_a_rate_that_is_used_up(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.gateway import Home
+from actors.home import Home
+from actors.residents import Resident
 from actors.scaler import LAST, Scaler
 from bus.memory import Memory
 from events.decision import Made
 from events.errors import HindbrainError, Unavailable
+from events.module import Profile
 from events.policy import Policy
 from events.ports import Ask, Outcome
 from events.scaling import TOTAL_MAX, Decision, ModuleLook, Snapshot
@@ -83,7 +85,8 @@ class Play:
 
     def __init__(self, world: World, node: str = "node_a", policy: Policy | None = None) -> None:
         self.world, self.lease = world, Lease()
-        home = Home(node, f"boot_{node}", "http://localhost")
+        self.resident = Resident(Profile(), paused=False)
+        home = Home(node, f"boot_{node}", "http://localhost", residents={"scaler": self.resident})
         journal: Any = world
         self.scaler = Scaler(
             *(home, self.lease, journal, world, self.tell),
@@ -184,6 +187,15 @@ def test_nothing_is_decided_on_a_look_that_came_too_late(world: World) -> None:
     assert world.made == []
     world.late[1]()
     assert world.types == ["scale_up"]
+
+
+def test_a_paused_one_decides_nothing_and_goes_on_when_it_is_resumed(world: World) -> None:
+    play = Play(world)
+    world.see(busy=5)
+    play.resident.paused = True
+    assert play.tick() == []
+    play.resident.paused = False
+    assert play.tick() == ["scale_up"]
 
 
 def test_whoever_loses_the_role_decides_no_more(world: World) -> None:
