@@ -147,7 +147,7 @@ class Keeper(Protocol):
 def born(fact: codec.Fact) -> Snapshot[State]:
     """An execution after its first event, which needs no look at the log."""
     state = execution.evolve(State(), fact)
-    return Snapshot(state, 1, fact.seq, codec.chain(fact.subject, fact.envelope, fact.body))
+    return Snapshot(state, 1, fact.seq, codec.chain(fact.subject, fact.envelope, fact.body), fact.time)
 
 
 def verdict(run: Run, end: End) -> execution.Finish | execution.Lose:

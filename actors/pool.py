@@ -12,7 +12,7 @@ from events import hosting, module
 from events.codec import Fact, millis
 from events.plugin import Manifest
 
-LARGEST = 16
+LARGEST = 32
 """Workers of one process at most."""
 FALLS, WITHIN_SECONDS = 5, 60.0
 """A module whose hosts fall more often than that within so many seconds is in error."""

@@ -66,7 +66,8 @@ class Worker:
                 # The handler forked and its child came back: it has no business here.
                 os._exit(0)
             task.leave()
-            _settle()
+            if task.hits:
+                _settle()
         if problem is None:
             _result(handler, task, value)
         elif problem is Cancelled:

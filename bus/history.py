@@ -147,7 +147,7 @@ def rebuild(decider: Decider[Any], records: Sequence[Record], asked: float) -> t
             )
     head = blank(decider)
     if not facts:
-        return Head(head.snapshot, "", asked), facts
+        return Head(head.snapshot, asked), facts
     return fold(decider, facts, head, records[-1].hash, asked), facts
 
 

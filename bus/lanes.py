@@ -37,8 +37,6 @@ class Head:
     """An entity as it was at a moment."""
 
     snapshot: Snapshot[Any]
-    time: str = ""
-    """Of its last event."""
     checked: float = float("-inf")
     """The moment (monotonic seconds) at which it was certainly like this."""
 
@@ -163,7 +161,7 @@ class Scribe:
         for text in (ask.by, ask.cause, ask.trace):
             if text and not (text.isprintable() and text == text.strip()):
                 raise Validation(f"not fit for a header: {text!r}")
-        time = max(self._now(), head.time)
+        time = max(self._now(), snapshot.time)
         state = snapshot.state
         traced = ask.decider.trace
         trace = ask.trace if traced is None else traced(state) or (ask.trace if not snapshot.n else "")
@@ -202,7 +200,7 @@ def fold(decider: Decider[Any], facts: Sequence[Fact], head: Head, hash: str, ch
     for fact in facts:
         state = decider.evolve(state, fact)
     last = facts[-1]
-    return Head(Snapshot(state, last.n, last.seq, hash), last.envelope.time, checked)
+    return Head(Snapshot(state, last.n, last.seq, hash, last.envelope.time), checked)
 
 
 def land(decision: Decision, first: int, checked: float) -> tuple[Head, list[Fact]]:

@@ -121,8 +121,8 @@ class Log:
             job = lane.waiting[0]
             ask = job.ask
             head = self._heads.get(lane.key)
-            if head is None and ask.known is not None and ask.known.n == 0:
-                head = blank(ask.decider)
+            if head is None and ask.known is not None:
+                head = _told(ask, ask.known)
             if head is None or (ask.known is not None and ask.known.n > head.snapshot.n):
                 self._reload(lane, job)
                 return
@@ -343,6 +343,13 @@ class Log:
     def _tell(self) -> None:
         self._telling = False
         self._answers.tell()
+
+
+def _told(ask: Ask, known: Snapshot[Any]) -> Head | None:
+    """Go by what the asker knows: if it is old, the stream refuses what is decided on it."""
+    if not known.n:
+        return blank(ask.decider)
+    return Head(known) if known.hash else None
 
 
 def _initial(ask: Ask) -> Snapshot[Any]:

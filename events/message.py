@@ -4,12 +4,14 @@ The module is the noun and the class the verb, so `execution.Queued` is the fact
 queued.  Class names are the wire format for good: a field is only ever added, with a default.
 """
 
+import functools
 import re
 from typing import Any, dataclass_transform
 
 import msgspec
 
 
+@functools.cache
 def token(name: str) -> str:
     """Turn a class name into its token on the wire: `CancelRequested` is `cancel_requested`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -40,7 +40,9 @@ class Snapshot(Generic[S]):
     seq: int = 0
     """The sequence of its last event in the stream."""
     hash: str = ""
-    """The chain hash of its last event, `prev` of the next."""
+    """The chain hash of its last event, `prev` of the next; empty when whoever knows it did not look."""
+    time: str = ""
+    """Of its last event."""
 
 
 @dataclass(frozen=True, slots=True)

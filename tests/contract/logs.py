@@ -85,7 +85,7 @@ def consistent(loaded: Loaded, decider: Decider[Any]) -> None:
         assert (read.kind, read.id, read.n, read.event) == (fact.kind, fact.entity, n, fact.name)
         state = decider.evolve(state, fact)
         prev, seq, moment = codec.chain(fact.subject, fact.envelope, fact.body), fact.seq, fact.time
-    assert loaded.snapshot == Snapshot(state, len(loaded.facts), seq, prev)
+    assert loaded.snapshot == Snapshot(state, len(loaded.facts), seq, prev, moment)
 
 
 def several(count: int, size: int = 0) -> Decider[Any]:

@@ -1,6 +1,7 @@
 """Several writers on one server: they contend, believe what is no more, and still make one history."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from bus.bridge import Bridge
 from bus.log import Log
 from bus.server import Server
 from events import execution
-from events.errors import AlreadyOver, NotFound
+from events.errors import AlreadyOver, Internal, NotFound
 from events.execution import EXECUTION, Cancel
 from events.ports import Ask, Outcome
 from tests.contract.logs import (
@@ -127,3 +128,29 @@ def test_without_the_private_transport_it_works_the_same(
     for count in (3, 50):
         for name in submitted(log, count):
             consistent(load(log, EXECUTION, name), EXECUTION)
+
+
+def test_what_the_asker_knows_is_gone_by_and_checked_by_the_stream(server: Server, bridge: Bridge) -> None:
+    other = Bridge(server.url("node"))
+    other.start()
+    try:
+        first, second = Log(bridge, clock), Log(other, clock)
+        names = submitted(first, 20)
+        born = {name: load(first, EXECUTION, name).snapshot for name in names}
+        for outcome in handle(second, [Ask(EXECUTION, name, START, known=born[name]) for name in names[:10]]):
+            assert outcome.error is None
+            assert outcome.snapshot.n == 2
+        # What is known is old by now: the stream refuses, and it is decided on what there is.
+        handle(first, [Ask(EXECUTION, name, Cancel()) for name in names[10:]])
+        late = handle(
+            Log(other, clock), [Ask(EXECUTION, each, START, known=born[each]) for each in names[10:]]
+        )
+        assert {type(outcome.error) for outcome in late} == {AlreadyOver}
+        # And what never was is no ground to stand on.
+        lie = replace(born[names[0]], n=9, seq=born[names[0]].seq + 1000)
+        (told,) = handle(Log(other, clock), [Ask(EXECUTION, names[0], Cancel(), known=lie)])
+        assert isinstance(told.error, Internal)
+        for name in names:
+            consistent(load(first, EXECUTION, name), EXECUTION)
+    finally:
+        other.stop()
