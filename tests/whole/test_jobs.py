@@ -244,7 +244,10 @@ async def test_a_module_starts_after_those_it_depends_on_and_runs_where_it_may(o
         HINDBRAIN_MODULES='{"wild": {"depends_on": ["base"], "cpu_affinity": [0]}, "base": {"workers": 2}}',
     )
     async with connect(own.info["nats_url"]) as bus:
-        sql = "SELECT entity FROM events WHERE kind = 'module' AND event = 'started' ORDER BY seq"
+        sql = (
+            "SELECT entity FROM events WHERE kind = 'module' AND event = 'started'"
+            " AND entity IN ('base', 'wild') ORDER BY seq"
+        )
 
         async def both() -> bool:
             return len(await rows(bus, sql)) == 2
