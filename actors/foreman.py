@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from actors import pulse
 from actors.attempt import Claimed, Finished, Heard, Looked, Offered, born
 from actors.files import Files
 from actors.home import milliseconds
@@ -37,7 +38,7 @@ MOMENT_SECONDS = 0.2
 AGAIN_SECONDS = 1.0
 FOREIGN_SECONDS = 3.0
 BEAT_SECONDS = 0.5
-HARD = 1.1
+HARD = 1.05
 """At so many times the limit of its memory a host does not wait for the jobs in hand."""
 
 
@@ -142,6 +143,8 @@ class Foreman:
             self._watch(task, now)
         if self._patience is not None and now > self._patience:
             self._give_back("shutdown")
+        if self._profile.memory_bytes is not None:
+            self._heed(pulse.memory(), self._profile.memory_bytes)
         if now - self._beat >= BEAT_SECONDS:
             self._beat = now
             self._tell_pulse(now)
@@ -403,14 +406,18 @@ class Foreman:
                 self._close(task)
 
     def _tell_pulse(self, now: float) -> None:
-        """Say how this host is doing, and heed the limit of its memory."""
-        beat, limit = self._pulse.beat(self._hands, now), self._profile.memory_bytes
-        memory = beat.memory_bytes
-        if limit is not None and memory > limit:
+        """Say how this host is doing."""
+        self._say(self._pulse.beat(self._hands, now))
+
+    def _heed(self, memory: int, limit: int) -> None:
+        """Leave when it is too much; when it is far too much, at once, and whoever wants more is stopped."""
+        if memory > limit:
             self._leave(f"it uses {memory} bytes of memory, more than {limit}", expected=False)
-            if memory > limit * HARD:
-                self._give_back(f"its host used {memory} bytes of memory, more than {limit}")
-        self._say(beat)
+        if memory > limit * HARD:
+            self._give_back(f"its host used {memory} bytes of memory, more than {limit}")
+            for task in self._hands.values():
+                if not task.hits:
+                    task.interrupt()
 
     # ---- what handlers need ----------------------------------------------------------------------------
 

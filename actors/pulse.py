@@ -43,7 +43,7 @@ class Pulse:
         times = os.times()
         return hosting.Beat(
             workers=tuple(self._row(name, hands.get(name), now) for name in self._counts),
-            memory_bytes=int(_STATM.read_text().split()[1]) * _PAGE,
+            memory_bytes=memory(),
             cpu_seconds=times.user + times.system,
             spent=self.spent,
             errors=errors,
@@ -64,6 +64,11 @@ class Pulse:
             completed=completed,
             failed=failed,
         )
+
+
+def memory() -> int:
+    """How many bytes of this process are in memory."""
+    return int(_STATM.read_text().split()[1]) * _PAGE
 
 
 def _why(finish: execution.Finish | execution.Lose | None) -> str:

@@ -30,6 +30,7 @@ PROOFS = (
     "playbooks",
     "backoff",
     "workers",
+    "neighbours",
     "limits",
     "plans_rules",
 )
