@@ -37,13 +37,13 @@ async def measure(run: Run) -> None:
                     before = after
                     for name in spent if flight == 64 else ():
                         costs[name].append((spent[name] - used[name]) / count * 1e6)
-                for peer in run.peers:
+                for peer in run.beside("true"):
                     rates[peer.name].append(count / await asyncio.to_thread(peer.seconds, count))
         peak = gauge.peak
     run.add(
         f"{count:,} x /bin/true in {THREADS} threads of Popen, nothing kept", "commands/s", rates["bare", 64]
     )
-    for peer in run.peers:
+    for peer in run.beside("true"):
         text = f"{peer.name}: {count:,} x /bin/true, all enqueued at once; {peer.text}"
         run.add(text, "commands/s", rates[peer.name])
     for flight in IN_FLIGHT:
@@ -51,7 +51,7 @@ async def measure(run: Run) -> None:
     for flight in IN_FLIGHT:
         text = f"executions/s with {flight} in flight: ours /"
         run.ratio(f"{text} {THREADS} threads of Popen", rates[flight], rates["bare", flight])
-        for peer in run.peers:
+        for peer in run.beside("true"):
             run.ratio(f"{text} {peer.name}", rates[flight], rates[peer.name])
     for name, values in costs.items():
         run.add(f"processor time per execution, 64 in flight: {name}, without its commands", "us", values)

@@ -46,17 +46,22 @@ async def measure(run: Run) -> None:
                             costs[f"{form}: {name}"].append((spent[name] - used[name]) / count * 1e6)
                     took = await asyncio.to_thread(bus.call, alone(bus, form, run.size(300, 100)), 120.0)
                     middle[form].append(statistics.median(took))
-                for peer in run.peers:
-                    rates[peer.name].append(count / await asyncio.to_thread(peer.seconds, count))
+                for peer in run.beside("nothing"):
+                    for flight in IN_FLIGHT:
+                        took = await asyncio.to_thread(peer.seconds, count, "nothing", flight)
+                        rates[peer.name, flight].append(count / took)
     for form, text in FORMS.items():
         for flight in IN_FLIGHT:
             run.add(
                 f"{count:,} jobs that do nothing, {flight} in flight, {text}", "jobs/s", rates[form, flight]
             )
-            for peer in run.peers:
+            for peer in run.beside("nothing"):
                 ratio = f"jobs/s with {flight} in flight, {text}: ours / {peer.name}"
-                run.ratio(ratio, rates[form, flight], rates[peer.name])
+                run.ratio(ratio, rates[form, flight], rates[peer.name, flight])
         run.add(f"one job, submit until result, p50, {text}", "ms", middle[form])
+    for peer in run.beside("nothing"):
+        for flight in IN_FLIGHT:
+            run.add(f"{peer.name} ({peer.text}), {flight} in flight", "jobs/s", rates[peer.name, flight])
     for name, values in costs.items():
         run.add(f"processor time per job, 512 in flight, {name}", "us", values)
 

@@ -15,14 +15,14 @@ async def measure(run: Run) -> None:
     count = run.size(200, 50)
     middle: list[float] = []
     late: list[float] = []
-    theirs: dict[str, list[float]] = {peer.name: [] for peer in run.peers}
+    theirs: dict[str, list[float]] = {peer.name: [] for peer in run.beside("true")}
     async with stand(run.place()) as node:
         await _round(node, 20)
         for _ in range(run.size(5, 2)):
             took = await _round(node, count)
             middle.append(statistics.median(took))
             late.append(percentile(took, 0.99))
-            for peer in run.peers:
+            for peer in run.beside("true"):
                 theirs[peer.name].append(statistics.median(await asyncio.to_thread(peer.latencies, count)))
     run.add(f"/bin/true: submit until result, p50 of {count}", "ms", middle)
     run.add(f"/bin/true: submit until result, p99 of {count}", "ms", late)

@@ -15,15 +15,20 @@ import time
 import venv
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
 PLACE = ROOT / ".cache" / "peers"
 PYTHON = PLACE / "bin" / "python"
 PINNED = ("huey==3.5.4", "dramatiq[redis]==2.2.1", "redis==8.1.0")
+BULLMQ = "bullmq@6.7.0"
 HUEY, DRAMATIQ = "tests.bench.guests.withhuey", "tests.bench.guests.withdramatiq"
 
 _ours: list[subprocess.Popen[bytes]] = []
+
+
+Job = Literal["true", "nothing"]
+"""What one job does: run /bin/true, or nothing."""
 
 
 class Peer(NamedTuple):
@@ -31,34 +36,41 @@ class Peer(NamedTuple):
 
     name: str
     text: str
-    module: str
+    client: tuple[str, ...]
     store: str
     worker: tuple[str, ...]
+    jobs: tuple[Job, ...] = ("true", "nothing")
+    """What it is measured with."""
 
-    def seconds(self, count: int) -> float:
-        """From the first job until the last result is stored."""
-        return self._client("rate", count)[0]
+    def seconds(self, count: int, job: Job = "true", flight: int = 0) -> float:
+        """From the first job until the last result is stored; who can, has no more than `flight` open."""
+        return self._client(job, "rate", str(count), str(flight))[0]
 
     def latencies(self, count: int) -> list[float]:
         """From a job until its result is back, one after the other, in ms."""
-        return [seconds * 1000 for seconds in self._client("latency", count)]
+        return [seconds * 1000 for seconds in self._client("true", "latency", str(count))]
 
-    def _client(self, what: str, count: int) -> list[float]:
-        with self._working():
-            command = [PYTHON, "-m", "tests.bench.guests.client", self.module, what, str(count)]
-            done = subprocess.run(command, cwd=ROOT, env=self._environ(), stdout=subprocess.PIPE, check=True)
+    def _client(self, job: Job, *what: str) -> list[float]:
+        environ = {
+            **os.environ,
+            "BENCH_STORE": self.store,
+            "BENCH_JOB": job,
+            "BENCH_MODULES": str(PLACE / "node"),
+            "PYTHONPATH": str(ROOT),
+        }
+        with _working(self.worker, environ):
+            command = [*self.client, *what]
+            done = subprocess.run(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)
 
-    @contextlib.contextmanager
-    def _working(self) -> Generator[None]:
-        worker = _start([str(PYTHON), "-m", *self.worker], env=self._environ())
-        try:
-            yield
-        finally:
-            _stop(worker)
 
-    def _environ(self) -> dict[str, str]:
-        return {**os.environ, "BENCH_STORE": self.store, "PYTHONPATH": str(ROOT)}
+@contextlib.contextmanager
+def _working(command: Sequence[str], environ: dict[str, str]) -> Generator[None]:
+    worker = _start(command, env=environ)
+    try:
+        yield
+    finally:
+        _stop(worker)
 
 
 class Found(NamedTuple):
@@ -76,16 +88,40 @@ def prepare(folder: Path) -> Found:
     consumer = "huey.bin.huey_consumer"
     sqlite = f"sqlite:{folder / 'huey.db'}"
     text = "SQLite, synchronous=FULL, 2 processes"
-    found = [Peer("Huey/SQLite", text, HUEY, sqlite, (consumer, f"{HUEY}.queue", *poll, "-w", "2"))]
+    huey = (str(PYTHON), "-m", consumer, f"{HUEY}.queue", *poll)
+    found = [Peer("Huey/SQLite", text, _python(HUEY), sqlite, (*huey, "-w", "2"))]
     port, reason = _redis(folder)
     if port:
         store = f"redis:{port}"
         text = "Redis, appendfsync always, 4 processes"
-        found.append(Peer("Huey/Redis", text, HUEY, store, (consumer, f"{HUEY}.queue", *poll, "-w", "4")))
+        found.append(Peer("Huey/Redis", text, _python(HUEY), store, (*huey, "-w", "4")))
         text = "Redis, appendfsync always, 2 processes of 16 threads"
-        worker = ("dramatiq", DRAMATIQ, "-p", "2", "-t", "16")
-        found.append(Peer("Dramatiq/Redis", text, DRAMATIQ, store, worker))
+        worker = (str(PYTHON), "-m", "dramatiq", DRAMATIQ, "-p", "2", "-t", "16")
+        found.append(Peer("Dramatiq/Redis", text, _python(DRAMATIQ), store, worker))
+        if why := _bullmq():
+            reason = why
+        else:
+            text = "Redis, appendfsync always, 1 process, 100 at a time"
+            guest = ("node", str(ROOT / "tests/bench/guests/withbullmq.mjs"))
+            found.append(Peer("BullMQ/Redis", text, guest, store, (*guest, "worker"), ("nothing",)))
     return Found(found, _versions(port), [reason] if reason else [])
+
+
+def _python(guest: str) -> tuple[str, ...]:
+    return str(PYTHON), "-m", "tests.bench.guests.client", guest
+
+
+def _bullmq() -> str:
+    """Install it; why it is not there, or nothing."""
+    if shutil.which("npm") is None:
+        return "BullMQ, because there is no npm."
+    place = PLACE / "node"
+    if not (place / "node_modules" / "bullmq").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--no-fund", "--no-audit", "--silent", "--prefix", str(place), BULLMQ]
+        if code := subprocess.call(command, stdout=subprocess.DEVNULL):
+            return f"BullMQ, because npm ended with {code}."
+    return ""
 
 
 def end() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.bench.figures import Figure
-from tests.bench.peers import Peer
+from tests.bench.peers import Job, Peer
 
 T = TypeVar("T", int, float)
 
@@ -21,6 +21,10 @@ class Run:
         self.bench = ""
         self._places = 0
         self._began = time.monotonic()
+
+    def beside(self, job: Job) -> Sequence[Peer]:
+        """Those who are measured with such jobs."""
+        return [peer for peer in self.peers if job in peer.jobs]
 
     def size(self, whole: T, quick: T) -> T:
         """How much of it: the whole, or a taste."""

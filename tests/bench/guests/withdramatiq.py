@@ -16,7 +16,7 @@ backend: Any = backends.RedisBackend(host="127.0.0.1", port=port, db=1)
 broker: Any = brokers.RedisBroker(host="127.0.0.1", port=port)
 broker.add_middleware(results.Results(backend=backend))
 dramatiq.set_broker(broker)
-send: Any = dramatiq.actor(job.true, store_results=True, max_retries=0).send
+send: Any = dramatiq.actor(job.asked(), store_results=True, max_retries=0).send
 
 
 def stored() -> int:

@@ -13,7 +13,7 @@ queue: Any = (
     if kind == "sqlite"
     else huey.RedisHuey("bench", host="127.0.0.1", port=int(where))
 )
-send: Any = queue.task()(job.true)
+send: Any = queue.task()(job.asked())
 
 
 def stored() -> int:
