@@ -31,14 +31,16 @@ log = logging.getLogger(__name__)
 REST_SECONDS = 8.0
 """How long running jobs have to end when the node goes down."""
 KILL_SECONDS = 2.0
+LAST_WORDS_SECONDS = 1.0
+"""How long the last words of a host that has ended are waited for; what it started may keep its pipe open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A host said something."""
+    """A host said something, or None: it will say no more."""
 
     host: str
-    message: hosting.FromHost
+    message: hosting.FromHost | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +318,9 @@ class Modules:
     def _watch(self, pool: Pool, host: Host, now: float) -> None:
         code = host.process.code()
         if code is not None:
-            self._gone(pool, host, code)
+            host.ended = host.ended or now
+            if host.silent or now - host.ended > LAST_WORDS_SECONDS:
+                self._gone(pool, host, code)
         elif host.left and now > host.left:
             host.reason = "it did not end in time"
             host.process.kill()
@@ -378,12 +382,14 @@ class Modules:
 
     # ---- what hosts say --------------------------------------------------------------------------------
 
-    def _said(self, name: str, message: hosting.FromHost) -> None:
+    def _said(self, name: str, message: hosting.FromHost | None) -> None:
         pool = next((each for each in self.pools.values() if name in each.hosts), None)
         if pool is None:
             return
         host = pool.hosts[name]
         match message:
+            case None:
+                host.silent = True
             case hosting.Ready():
                 self._ready(pool, host, message)
             case hosting.Beat():

@@ -63,6 +63,10 @@ class Host:
     beat: hosting.Beat | None = None
     cpu: float = 0.0
     """Percent of a core, between the last two beats."""
+    silent: bool = False
+    """It has closed its pipe."""
+    ended: float = 0.0
+    """When its process was first seen to be gone, by the monotonic clock; 0: not yet."""
     left: float = 0.0
     """When it has to be gone, by the monotonic clock; 0: no such time."""
 

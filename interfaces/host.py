@@ -6,7 +6,6 @@ It takes work from the queue and states ends in the log by itself.  When its sta
 gone: it finishes what it has in hand, and ends.
 """
 
-import gc
 import logging
 import os
 import signal
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from actors import manifest, worker
+from actors import heap, manifest, worker
 from actors.actor import Actor
 from actors.attempt import Heard, Offered
 from actors.files import Files
@@ -222,7 +221,7 @@ def main() -> None:
         text = str(error) if isinstance(error, HindbrainError) else f"{type(error).__name__}: {error}"
         pipe.say(hosting.Sorry(reason=text))
         os._exit(69)
-    gc.freeze()
+    heap.settle()
     host.listen(lines)
     threading.Event().wait()
 

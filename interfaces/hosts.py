@@ -19,9 +19,11 @@ _read = msgspec.json.Decoder(hosting.FromHost)
 
 
 class HostProcess:
-    """One host; `said` gets what it says, in a thread of its own."""
+    """One host; `said` gets what it says, in a thread of its own, and None when it will say no more."""
 
-    def __init__(self, data: Path, begin: hosting.Begin, said: Callable[[hosting.FromHost], None]) -> None:
+    def __init__(
+        self, data: Path, begin: hosting.Begin, said: Callable[[hosting.FromHost | None], None]
+    ) -> None:
         self._said, self._name = said, begin.host
         folder = data / "logs" / "hosts"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,6 +83,7 @@ class HostProcess:
                 log.warning("%s says what nobody understands: %s", self._name, error)
                 continue
             self._said(message)
+        self._said(None)
 
 
 def lock(data: Path, host: str) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from actors import languages
+from actors import heap, languages
 from actors.files import private
 from actors.gateway import Home, milliseconds
 from actors.residents import residents
@@ -74,6 +74,7 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         self.start()
+        heap.settle()
         ready(self.info())
         self._over.wait()
         self.stop(*self._end)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
+from actors import heap
 from actors.actor import Actor
 from actors.gateway import milliseconds
 from actors.monitor import Noticed
@@ -320,6 +321,7 @@ def run(bridge: Bridge, store: Store, node: str) -> None:
     verbs = [verb for verb in service.VERBS if (verb.kind, verb.name) in TABLES]
     Services(bridge, verbs, desk.take, name="hindbrain-tables", details={"node": node}).start()
     Peers(bridge).serve(tables(node), lambda calls: _peers(supervisor, calls))
+    heap.settle()
     log.info("serving the tables from %d on", progress.seq)
 
 

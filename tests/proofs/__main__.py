@@ -31,6 +31,7 @@ PROOFS = (
     "backoff",
     "workers",
     "neighbours",
+    "findings",
     "limits",
     "plans_rules",
 )
