@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import pykka
 
 from actors import attempt, gate, gateway, linux, monitor, plans, playbooks
 from actors.actor import Actor
@@ -150,6 +151,8 @@ class Troupe:
             lambda noticed: self._tell("monitor", noticed),
         )
         self._gate: Gateway | None = None
+        self._ending = False
+        """Who has ended already hears nothing more, and that is as it should be."""
         self._supervisor: Supervisor | None = None
         self._stop: list[Callable[[], object]] = []
 
@@ -191,6 +194,7 @@ class Troupe:
 
     def stop(self) -> None:
         """Stop everybody, the last one first; twice is fine."""
+        self._ending = True
         while self._stop:
             undo = self._stop.pop()
             try:
@@ -369,8 +373,15 @@ class Troupe:
     def _tell(self, name: str, message: Any) -> None:
         if self._supervisor is None:
             raise Unavailable("the node is starting")
-        if name in self.roles or name not in ROLES:
+        if name not in self.roles and name in ROLES:
+            return
+        try:
             self._supervisor.address(name).tell(message)
+        except pykka.ActorDeadError:
+            if not self._ending:
+                raise
+            for call in message.calls if isinstance(message, Calls) else ():
+                call.refuse(Unavailable("the node goes down"))
 
     def _to(self, name: str) -> Callable[[Any], None]:
         """How to tell somebody something, whoever plays it then; nothing when nobody does on this node."""
