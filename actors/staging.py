@@ -1,26 +1,21 @@
 """From what a playbook wants to run to what the log is asked, and from its end to a result."""
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from actors import languages
 from actors.catalogue import Catalogue
+from actors.starting import left
 from events import codec, execution, plan, playbook, playing, spec, trace
 from events.errors import Problem
 from events.execution import EXECUTION
 from events.journey import Going, State
 from events.plan import PLAN
 from events.playbook import PLAYBOOK
-from events.played import Ended, Result
+from events.played import Result
 from events.ports import Ask, Decider, Snapshot
 
-STATUS: dict[type[execution.Terminal], Ended] = {
-    execution.Completed: "completed",
-    execution.Failed: "failed",
-    execution.Cancelled: "cancelled",
-    execution.TimedOut: "timed_out",
-}
 DECIDERS: dict[str, Decider[Any]] = {"execution": EXECUTION, "plan": PLAN, "playbook": PLAYBOOK}
 
 
@@ -115,21 +110,7 @@ def stop(state: State, going: Going, now: int, by: str) -> Ask | None:
 
 def executed(going: Going, child: str, end: execution.Terminal) -> Result:
     """How a step ended, by the last fact of its execution."""
-    return Result(
-        step=going.step,
-        run=going.run,
-        status=STATUS[type(end)],
-        execution_id=child,
-        exit_code=end.end.exit_code,
-        error=getattr(end, "error", None),
-        outputs=end.end.outputs or _named(end.end.value),
-        duration_ms=end.end.duration_ms,
-    )
-
-
-def _named(value: Any) -> dict[str, Any]:
-    """What a job returned, if that has names by which later steps can ask for it."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return Result(step=going.step, run=going.run, **left(child, end))
 
 
 def ended(going: Going, child: str, state: Any) -> Result | None:

@@ -1,6 +1,6 @@
 """From what the rules of a plan say shall run to what the log is asked, and from its end to a result."""
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -96,21 +96,21 @@ def stop(state: plan.State, child: str, launch: Launch, by: str) -> Ask:
 
 def ended(launch: Launch, child: str, end: execution.Terminal) -> Result:
     """How a step ended, by the last fact of its execution."""
-    return Result(
-        step=launch.step,
-        run=launch.run,
-        status=_STATUS[type(end)],
-        execution_id=child,
-        exit_code=end.end.exit_code,
-        error=getattr(end, "error", None),
-        outputs=end.end.outputs or _named(end.end.value),
-        duration_ms=end.end.duration_ms,
-    )
+    return Result(step=launch.step, run=launch.run, **left(child, end))
 
 
-def _named(value: Any) -> dict[str, Any]:
-    """What a job returned, if that has names by which later steps can ask for it."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+def left(child: str, end: execution.Terminal) -> dict[str, Any]:
+    """What a result says of an execution."""
+    value = end.end.value
+    return {
+        "status": _STATUS[type(end)],
+        "execution_id": child,
+        "exit_code": end.end.exit_code,
+        "error": getattr(end, "error", None),
+        # What a job returned, if that has names by which later steps can ask for it.
+        "outputs": end.end.outputs or (value if isinstance(value, dict) else {}),
+        "duration_ms": end.end.duration_ms,
+    }
 
 
 def refused(launch: Launch, problem: Problem) -> Result:
