@@ -24,6 +24,9 @@ from events.errors import NotFound
 
 log = logging.getLogger(__name__)
 
+Dead = pykka.ActorDeadError
+"""Nobody reads what is told any more."""
+
 T = TypeVar("T")
 
 PAUSE_SECONDS = 0.1  # before the second restart; doubles with each further one

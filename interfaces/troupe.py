@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import pykka
 
 from actors import attempt, gate, gateway, linux, monitor, plans, playbooks
 from actors.actor import Actor
@@ -32,7 +31,7 @@ from actors.role import Role, Told
 from actors.rooms import Shelves
 from actors.saving import Saver
 from actors.scaler import Scaler
-from actors.supervisor import Child, DeadLetter, Exhausted, Restarted, Supervisor
+from actors.supervisor import Child, Dead, DeadLetter, Exhausted, Restarted, Supervisor
 from actors.tail import Reconnected
 from actors.tailer import Tailer
 from actors.timer import Timer
@@ -377,7 +376,7 @@ class Troupe:
             return
         try:
             self._supervisor.address(name).tell(message)
-        except pykka.ActorDeadError:
+        except Dead:
             if not self._ending:
                 raise
             for call in message.calls if isinstance(message, Calls) else ():
