@@ -8,7 +8,7 @@ import msgspec
 
 from actors.logbook import Logbook
 from actors.saving import Saver
-from events import phases, playing
+from events import phases, playing, portrait
 from events.asks.artifact import Kept
 from events.clock import millis, stamp
 from events.codec import Fact
@@ -177,6 +177,8 @@ def message(state: State, now: int) -> dict[str, Any]:
     phase = state.phase_of(step).id if step is not None else None
     ended = now if state.completed_at is None else millis(state.completed_at)
     text = counted(state.at, state.total, "steps")
+    question = portrait.asked(state)
+    above = state.initialized.parent if state.initialized is not None else None
     return {
         "kind": "playbook",
         "id": state.id,
@@ -192,6 +194,8 @@ def message(state: State, now: int) -> dict[str, Any]:
         "eta_ms": None,
         "elapsed_seconds": max(0, ended - millis(state.created_at or stamp(now))) / 1000,
         "last_output": None,
+        "asked": None if question is None else msgspec.to_builtins(question),
+        "parent": None if above is None else above.playbook_id,
         "seq": state.seq,
         "time": stamp(now),
         "final": state.over,

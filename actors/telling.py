@@ -43,6 +43,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     batch: bool = False
     began: str | None = None
     ended: str | None = None
+    parent: str | None = None
+    """The plan it is a step of."""
     seq: int = 0
     final: bool = False
 
@@ -58,6 +60,7 @@ def standing(snapshot: Snapshot[plan.State], last: tuple[Launch, str, str | None
     many, description = state.batch is not None, state.definition.description
     verb, unit = estimate.words(description)
     current = command = text = None
+    above = state.submitted.parent if state.submitted is not None else None
     if last is not None and not state.over:
         launch, command, purpose = last
         current = launch.step
@@ -83,6 +86,7 @@ def standing(snapshot: Snapshot[plan.State], last: tuple[Launch, str, str | None
         batch=many,
         began=state.created_at,
         ended=state.completed_at,
+        parent=above.plan_id if above is not None else None,
         seq=snapshot.seq,
         final=state.over,
     )
@@ -192,6 +196,7 @@ def message(plan: str, standing: Standing, pace: Pace | None, now: int) -> dict[
         "currentOperation": standing.current,
         "estimatedTimeRemaining": eta,
         "averageOperationTime": None if average is None else round(average, 3),
+        "parent": standing.parent,
         "seq": standing.seq,
         "time": codec.stamp(now),
         "timestamp": codec.stamp(now),

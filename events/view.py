@@ -187,6 +187,7 @@ def announcement(entity: str, state: State, now: int) -> dict[str, Any]:
         "eta_ms": detail.eta_ms,
         "elapsed_seconds": elapsed,
         "last_output": end.last_output if end else report.last_output if report else None,
+        "parent": state.spec.plan_id or state.spec.playbook_id,
         "seq": state.seq,
         "time": codec.stamp(now),
         "final": end is not None,

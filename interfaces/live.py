@@ -170,7 +170,7 @@ async def progress(engine: "ExecutionEngine", entity: str) -> AsyncGenerator[dic
         while True:
             if told is None:
                 try:
-                    told = await _standing(engine, kind, entity)
+                    told = await standing(engine, kind, entity)
                     away = 0
                 except (Timeout, Unavailable):
                     away += 1
@@ -193,7 +193,8 @@ def _differs(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return any(one.get(key) != other.get(key) for key in seen)
 
 
-async def _standing(engine: "ExecutionEngine", kind: str, entity: str) -> dict[str, Any]:
+async def standing(engine: "ExecutionEngine", kind: str, entity: str) -> dict[str, Any]:
+    """How far something is, as it would be told now."""
     if kind == "execution":
         return _now(msgspec.to_builtins(await engine.get_status(entity)))
     if kind == "playbook":
@@ -217,6 +218,8 @@ def _playbook(found: dict[str, Any]) -> dict[str, Any]:
         "text": f"{done}/{total} steps",
         "elapsed_seconds": found["elapsed_seconds"],
         "last_output": None,
+        "asked": found["asked"],
+        "parent": found["parent"] and found["parent"]["playbook_id"],
         "seq": found["seq"],
         "final": found["status"] in ("completed", "failed", "cancelled"),
     }
@@ -225,7 +228,9 @@ def _playbook(found: dict[str, Any]) -> dict[str, Any]:
 def _plan(plan: dict[str, Any]) -> dict[str, Any]:
     """Say of a plan what is told about its progress."""
     done = plan["completed"] + plan["failed"] + plan["skipped"]
+    batch = {"batchId": plan["id"]} if plan["strategy"] == "batch" else {}
     return {
+        **batch,
         "kind": "plan",
         "id": plan["id"],
         "status": plan["status"],
@@ -241,6 +246,7 @@ def _plan(plan: dict[str, Any]) -> dict[str, Any]:
         "currentOperation": None,
         "elapsed_seconds": plan["elapsed_seconds"],
         "last_output": None,
+        "parent": plan["parent"] and plan["parent"]["plan_id"],
         "seq": plan["seq"],
         "final": plan["over"],
     }
@@ -258,6 +264,7 @@ def _now(execution: dict[str, Any]) -> dict[str, Any]:
         "text": execution["progress"],
         "elapsed_seconds": execution["elapsed_seconds"],
         "last_output": execution["last_output"],
+        "parent": execution["plan_id"] or execution["playbook_id"],
         "seq": execution["seq"],
         "final": execution["completed_at"] is not None,
     }
