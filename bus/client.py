@@ -301,6 +301,16 @@ class Client:
         watch = Watch[dict[str, Any]](self.bridge, read, lambda said: bool(said.get("final")))
         return await watch.listen([subjects.progress(kind, entity)])
 
+    async def all_progress(self, kinds: Sequence[str] = ("*",)) -> Watch[dict[str, Any]]:
+        """Listen to the progress of everything of these kinds; it has no end."""
+
+        def read(message: Msg) -> dict[str, Any]:
+            return msgspec.json.decode(message.data, type=dict[str, Any])
+
+        await self._ready(READY_SECONDS)
+        rooms = [f"{subjects.ROOT}.progress.{_one(kind)}.*" for kind in kinds]
+        return await Watch[dict[str, Any]](self.bridge, read, lambda _: False).listen(rooms)
+
     async def facts(self, kind: str = "*", entity: str = "*", token: str = "*") -> Watch[Fact]:  # noqa: S107  a name of an event, no password
         """Listen to facts as they are stored: of a kind, of one entity, of one event's name; `*` is any."""
         await self._ready(READY_SECONDS)

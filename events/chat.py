@@ -142,8 +142,6 @@ class Board:
             return
         line = replace(line, wanted=tells(said), seq=said["seq"], final=said["final"])
         self.lines[key] = self._asking(key, line, said.get("asked"))
-        if line.final:
-            self._forget()
 
     def due(self, now_ms: int) -> str | None:
         """Say which message is to be sent now: what is asked and what is over before the rest."""
@@ -156,8 +154,11 @@ class Board:
 
     def sent(self, key: str, text: str, message: str, now_ms: int) -> None:
         """The network has this text now, and calls the message so."""
-        if key in self.lines:
-            self.lines[key] = replace(self.lines[key], shown=text, message=message, sent_ms=now_ms)
+        line = self.lines.get(key)
+        if line is not None:
+            self.lines[key] = replace(line, shown=text, message=message, sent_ms=now_ms)
+            if line.final:
+                self._forget()
 
     def drop(self, key: str) -> None:
         """Say no more about this one, which nobody knows any more."""

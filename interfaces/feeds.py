@@ -167,13 +167,8 @@ async def _pass(engine: "ExecutionEngine", entity: str, heard: "asyncio.Queue[An
 
 async def _pass_all(engine: "ExecutionEngine", heard: "asyncio.Queue[Any]") -> None:
     """Hand on all progress that is told from now on."""
-
-    def read(message: Any) -> dict[str, Any]:
-        return msgspec.json.decode(message.data, type=dict[str, Any])
-
     try:
-        watch = Watch[dict[str, Any]]((await engine.client()).bridge, read, lambda _: False)
-        async with await watch.listen(["brain.progress.>"]):
+        async with await (await engine.client()).all_progress() as watch:
             async for step in watch:
                 if step is not None:
                     await heard.put(step)

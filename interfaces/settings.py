@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from actors import residents
+from events.chat import NOUNS
 from events.errors import Validation
 from events.look import TOTAL_MAX
 from events.module import MOST
@@ -34,6 +35,8 @@ SINGLE = ("timer", "planner", "limiter", "scaler", "playbook")
 """Roles that only one node plays at a time; another takes over when it is gone."""
 ROLES = ("nats", "gateway", "executor", "worker", "projector", "monitor", *SINGLE, "web")
 MASK = "***"
+LISTS = ("roles", "chat.show", "chat.users")
+"""Settings that may also be given as words with commas or spaces between them."""
 TREES = ("plugins", "modules", "categories", "mcp")
 """Settings whose own keys are names that people choose."""
 
@@ -118,6 +121,37 @@ class Artifacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What nobody needs is removed when nothing was said of it for so long; without it, only on demand."""
 
 
+class Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A room of Matrix; needs the extra `hindbrain[matrix]`."""
+
+    homeserver: str | None = None
+    """Where the account of the bot is, such as `https://matrix.example.org`."""
+    token: str | None = None
+    """The access token of that account."""
+    room: str | None = None
+    """Its id (`!...`) or an alias (`#team:example.org`); the bot has to be invited, or free to join."""
+
+
+class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A chat that takes messages over HTTP and cannot change them: it is told of questions and ends."""
+
+    url: str | None = None
+    """The address that the chat gives; whoever knows it can post there."""
+    field: str = "text"
+    """Where the text stands in the JSON of a POST; Discord calls it `content`."""
+
+
+class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Chats where people see what goes on, for `hindbrain chat`."""
+
+    show: tuple[str, ...] = ("plan", "playbook")
+    """What is shown by itself: `execution`, `plan` (batches too), `playbook`."""
+    users: tuple[str, ...] = ()
+    """Who may give commands, by their whole names (`@anna:example.org`): they can run anything."""
+    matrix: Matrix = Matrix()
+    webhook: Hook = Hook()
+
+
 class Mcp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An MCP server: a program that is started for each call, or an address."""
 
@@ -141,6 +175,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     duckdb: Duckdb = Duckdb()
     scaler: Scaler = Scaler()
     artifacts: Artifacts = Artifacts()
+    chat: Chat = Chat()
     roles: tuple[str, ...] = ROLES
     """What this node does."""
     max_concurrent_executions: int
@@ -266,7 +301,7 @@ def _shown(key: str, value: Any) -> Any:
     match value:
         case Path():
             return str(value)
-        case str() if key.endswith("token"):
+        case str() if key.endswith("token") or key == "chat.webhook.url":
             return MASK
         case str() if key.endswith(("url", "endpoint")):
             secret = urlsplit(value).password
@@ -337,7 +372,7 @@ def _known(key: str, origin: str) -> None:
 def _read(key: str, value: Any, origin: str) -> Any:
     """Bring one value into its type; text from outside may stand for numbers, truths and lists."""
     kind = _leaves()[key]
-    if key == "roles" and isinstance(value, str):
+    if key in LISTS and isinstance(value, str):
         value = [role for role in re.split(r"[,\s]+", value) if role]
     if key in TREES and isinstance(value, str):
         value = _tree(value, origin)
@@ -399,6 +434,14 @@ def _check(made: Settings) -> None:
         raise Validation(
             f"log.level is {made.log.level!r}: use debug, info, warning or error", field="log.level"
         )
+    for key, url in (
+        ("matrix.homeserver", made.chat.matrix.homeserver),
+        ("webhook.url", made.chat.webhook.url),
+    ):
+        if url and not url.startswith(("http://", "https://")):
+            raise Validation(f"chat.{key} must begin with http:// or https://", field=f"chat.{key}")
+    if unknown := [kind for kind in made.chat.show if kind not in NOUNS]:
+        raise Validation(f"chat.show names {unknown[0]!r}: there are {', '.join(NOUNS)}", field="chat.show")
     if made.otlp.endpoint and not made.otlp.endpoint.startswith(("http://", "https://")):
         raise Validation(
             f"otlp.endpoint is {made.otlp.endpoint!r}: it must begin with http:// or https://",

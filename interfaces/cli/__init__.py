@@ -54,6 +54,7 @@ VERBS = {
     "import": ("carry", "Open such a file as a DuckDB file, without a node."),
     "open": ("open", "Open the dashboard in a browser."),
     "call": ("call", "Call a tool of an MCP server that the settings name."),
+    "chat": ("chat", "Show what goes on in a chat, and take commands there."),
     "mcp": ("mcp", "Serve an agent (MCP) over standard input and output."),
     "completion": ("shell", "The completion script of a shell."),
     "version": ("shell", "The version of this program."),

@@ -17,7 +17,7 @@ ROOMS = {
     "interfaces": {
         *("events", "bus", "actors", "projections"),
         *("msgspec", "nats", "duckdb", "psutil", "click", "rich", "starlette", "uvicorn", "yaml"),
-        *("jinja2", "prometheus_client", "textual", "mcp", "mcp_types"),
+        *("jinja2", "prometheus_client", "textual", "mcp", "mcp_types", "nio", "aiohttp"),
     },
     "plugins": {"actors.plugin", "msgspec", "jinja2", "markdown_it", "markupsafe", "pygments", "obstore"},
 }

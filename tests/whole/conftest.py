@@ -1,5 +1,9 @@
 """A whole node in a folder of its own, and a stranger who has only its URL."""
 
+import fcntl
+import hashlib
+import shutil
+import subprocess
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,8 @@ from actors.keeping import Spawned
 from tests.waiting import until
 
 FOLDER = Path(__file__).parent
+JS = FOLDER / "js"
+CACHE = FOLDER.parents[1] / ".cache"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,6 +49,27 @@ def own(tmp_path: Path) -> Generator[Place]:
 def info(place: Place) -> dict[str, Any]:
     """What the node says of itself."""
     return place.info
+
+
+@pytest.fixture(scope="session")
+def js() -> Path:
+    """Copy the sources beside their packages, which npm brings once."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not on this machine: the JavaScript client was not tried")
+    wanted = (JS / "package.json").read_bytes()
+    folder = CACHE / f"js-{hashlib.sha256(wanted).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for each in JS.iterdir():
+            shutil.copy(each, folder)
+        if not (folder / "installed").exists():
+            words = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+            done = subprocess.run(words, cwd=folder, capture_output=True, timeout=300, check=False)
+            assert done.returncode == 0, done.stderr.decode()
+            (folder / "installed").touch()
+    return folder
 
 
 @pytest_asyncio.fixture

@@ -1,9 +1,6 @@
 """A JavaScript program with the usual npm packages works with a node, and reads what describes the bus."""
 
-import fcntl
-import hashlib
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,29 +10,6 @@ import pytest
 from interfaces import describe
 
 pytestmark = pytest.mark.whole
-SOURCE = Path(__file__).parent / "js"
-CACHE = Path(__file__).parents[1] / ".cache"
-
-
-@pytest.fixture(scope="module")
-def js() -> Path:
-    """Copy the sources beside their packages, which npm brings once."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not on this machine: the JavaScript client was not tried")
-    wanted = (SOURCE / "package.json").read_bytes()
-    folder = CACHE / f"js-{hashlib.sha256(wanted).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for each in SOURCE.iterdir():
-            shutil.copy(each, folder)
-        if not (folder / "installed").exists():
-            words = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-            done = subprocess.run(words, cwd=folder, capture_output=True, timeout=300, check=False)
-            assert done.returncode == 0, done.stderr.decode()
-            (folder / "installed").touch()
-    return folder
 
 
 def run(folder: Path, *words: str) -> dict[str, Any]:
