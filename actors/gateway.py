@@ -193,6 +193,7 @@ class Gateway:
         if decoder is None:
             raise NotFound(f"there is no verb {call.kind}.{call.verb}")
         ask = admission.parse(decoder, call.body)
+        self._home.rights.check(call, ask, self._home.catalogue)
         if answer := self._local.get((call.kind, call.verb)):
             answer(ask, call)
             return

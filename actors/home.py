@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from actors.catalogue import Catalogue
 from actors.residents import Resident
+from actors.rights import Rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Home:
     """Which jobs there are."""
     residents: Mapping[str, Resident] = field(default_factory=dict[str, Resident])
     """Those of its actors that are modules too, by name."""
+    rights: Rights = field(default_factory=Rights)
+    """Who may use which of them."""
 
     def paused(self, name: str) -> bool:
         """Whether one of them is to do nothing."""

@@ -1,10 +1,8 @@
 """The desk for modules, plugins and jobs: what is asked of them becomes a fact, or a question to a host."""
 
-import hmac
-import secrets
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,10 +10,10 @@ import msgspec
 from actors import clerk, manifest, tally
 from actors.catalogue import Catalogue
 from actors.clerk import Table, Verbs
-from actors.files import private
 from actors.home import milliseconds
 from actors.modules import Asked, Modules, Stored
 from actors.pool import Host, Pool
+from actors.rights import Rights
 from events import codec, decision, hosting, job, module, plugin, service, spec
 from events.asks import module as asks
 from events.asks import threads
@@ -33,7 +31,6 @@ DECIDED: dict[type, decision.Type] = {
 }
 """What a person has done to a module is a decision about it, stored before it is done."""
 RESIDENT = "{} is part of the node, which heals it by itself: it can be paused, neither scaled nor restarted"
-RANKS = ("public", "trusted", "admin")
 Submit = Callable[[spec.Submit, Call, Callable[[bytes], None]], None]
 """Has something submitted; the last gets the reply."""
 
@@ -48,13 +45,11 @@ class Pools:
         catalogue: Catalogue,
         modules: Callable[[Any], None],
         submit: Submit,
-        right: str,
-        token: str,
+        rights: Rights,
         doors: Doors,
     ) -> None:
-        """Prepare; `right` is what callers may use who show nothing, `token` what administrators show."""
         self._log, self._node, self._catalogue, self._doors = journal, node, catalogue, doors
-        self._modules, self._submit, self._right, self._token = modules, submit, right, token
+        self._modules, self._submit, self._rights = modules, submit, rights
 
     @property
     def verbs(self) -> Verbs:
@@ -201,6 +196,7 @@ class Pools:
             for name, state in sorted(self._catalogue.plugins.items())
             if state.loaded and state.manifest is not None and ask.plugin in (None, name)
             for handler in state.manifest.handlers
+            if self._rights.may(call.token, handler.visibility)
         ]
         call.answer(codec.encode(asks.Types(types=found)))
 
@@ -244,14 +240,6 @@ class Pools:
 
     # ---- tools -----------------------------------------------------------------------------------------
 
-    def _may(self, token: str | None, visibility: str) -> bool:
-        right = self._right
-        if token is not None:
-            if not hmac.compare_digest(token.encode(), self._token.encode()):
-                raise Validation("this is not the administrators' token", field="token")
-            right = "admin"
-        return RANKS.index(visibility) <= RANKS.index(right)
-
     def _offered(self) -> list[tuple[str, plugin.Tool]]:
         return [
             (name, tool)
@@ -271,7 +259,7 @@ class Pools:
                 job=tool.job,
             )
             for name, tool in self._offered()
-            if self._may(ask.token, tool.visibility)
+            if self._rights.may(ask.token or call.token, tool.visibility)
         ]
         call.answer(codec.encode(asks.Tools(tools=shown)))
 
@@ -280,7 +268,7 @@ class Pools:
         if ask.name not in offered:
             raise NotFound(f"there is no tool {ask.name!r}; there are {', '.join(offered) or 'none'}")
         name, tool = offered[ask.name]
-        if not self._may(ask.token, tool.visibility):
+        if not self._rights.may(ask.token or call.token, tool.visibility):
             raise Conflict(
                 f"the tool {tool.name!r} is for {tool.visibility} callers: show the administrators' token",
                 visibility=tool.visibility,
@@ -292,7 +280,8 @@ class Pools:
                 said = {"status": "queued", "message": tool.message, "jobId": accepted.execution_id}
                 return asks.Called(result=said | {"tip": tool.tip})
 
-            self._enqueue(wish, call, reply)
+            # The job is queued with the authority of the plugin, whose tool this is.
+            self._enqueue(wish, replace(call, token=self._rights.token), reply)
             return
         self._with(call, lambda modules: self._ask_plugin(modules, name, tool, ask, call))
 
@@ -409,11 +398,3 @@ def _queued(accepted: service.Accepted) -> asks.Queued:
 def read(text: str) -> plugin.Manifest:
     """Read a manifest as the tables keep it."""
     return msgspec.json.decode(text, type=plugin.Manifest)
-
-
-def administrators(data: Path) -> str:
-    """What administrators show: made once, readable by the owner of the data folder alone."""
-    path = data / "admin.token"
-    if not path.exists():
-        private(path, secrets.token_urlsafe(24))
-    return path.read_text().strip()

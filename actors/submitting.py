@@ -33,6 +33,7 @@ class Submitting:
         now = milliseconds()
         due = spec.due(wish, now)
         home = self._home
+        home.rights.check(call, wish.job, home.catalogue)
         admitted = admission.admit(wish, self._vault, home.default_timeout_ms, home.catalogue)
         key = wish.idempotency_key
         entity = ids.fresh("execution", now) if key is None else ids.derived("execution", key)

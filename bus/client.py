@@ -16,7 +16,7 @@ from bus.feed import told
 from bus.peers import error_of
 from bus.permissions import INBOX
 from bus.pull import Lot, Pull
-from bus.services import BODY_MAX, too_large
+from bus.services import BODY_MAX, SHOWN, too_large
 from bus.stored import ATTEMPT, END, OFFSET, TIME
 from events.codec import Fact
 from events.errors import HindbrainError, Internal, Unavailable, Validation
@@ -179,6 +179,8 @@ class Client:
         self.bridge = bridge
         self.trace = ""
         """The traceparent that goes with every request that names none."""
+        self.token = ""
+        """What is shown with every request that shows nothing else, to be taken for an administrator."""
 
     @classmethod
     async def connect(cls, url: str, *, name: str = "client", patience: float = CONNECT_SECONDS) -> Self:
@@ -207,6 +209,7 @@ class Client:
         payload: dict[str, Any] | Message | None = None,
         timeout: float = 10.0,  # noqa: ASYNC109  it becomes the error that this API promises
         trace: str = "",
+        token: str = "",
     ) -> dict[str, Any]:
         """Ask and return the reply's body; an error reply is raised as the error it carries.
 
@@ -218,7 +221,8 @@ class Client:
         await self._ready(timeout)
         body = await self._body({} if payload is None else payload)
         context = read(trace) or self.trace
-        headers = {"traceparent": context} if context else None
+        told: dict[str, str] = {"traceparent": context, SHOWN: token or self.token}
+        headers = {name: text for name, text in told.items() if text} or None
         try:
             reply = await self.bridge.request(subject, body, within=timeout, headers=headers)
         except Unavailable as error:

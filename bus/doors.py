@@ -5,6 +5,7 @@ import logging
 from bus import subjects
 from bus.bridge import Bridge
 from bus.peers import Answer, error_of
+from bus.services import SHOWN
 from bus.tasks import Tasks
 from events.errors import HindbrainError
 
@@ -14,8 +15,10 @@ log = logging.getLogger(__name__)
 class Doors:
     """Requests on the public verbs."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, token: str = "") -> None:
+        """Prepare; `token` is shown with every request."""
         self._bridge = bridge
+        self._headers = {SHOWN: token} if token else None
         self._asking = Tasks("an answer was not taken")
 
     def request(self, kind: str, verb: str, body: bytes, timeout: float, done: Answer) -> None:
@@ -28,7 +31,7 @@ class Doors:
 
     async def _ask(self, subject: str, body: bytes, within: float) -> bytes | HindbrainError:
         try:
-            reply = await self._bridge.request(subject, body, within=within)
+            reply = await self._bridge.request(subject, body, within=within, headers=self._headers)
         except HindbrainError as error:
             return error
         if "Nats-Service-Error" in (reply.headers or {}):

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 BODY_MAX = 1024 * 1024
 """The largest command, in bytes."""
+SHOWN = "Brain-Token"
+"""The header in which administrators show their token."""
 SERVE_SECONDS = 15.0
 STOP_SECONDS = 2.0
 
@@ -184,8 +186,10 @@ class Services:
         if len(body) > BODY_MAX:
             reply.refuse(too_large(len(body)))
             return
-        trace = read((message.headers or {}).get("traceparent"))
-        self._lots.add(Call(verb.kind, verb.name, body, reply.answer, reply.refuse, by=self._by, trace=trace))
+        headers = message.headers or {}
+        trace, token = read(headers.get("traceparent")), headers.get(SHOWN, "")
+        way = (reply.answer, reply.refuse)
+        self._lots.add(Call(verb.kind, verb.name, body, *way, by=self._by, trace=trace, token=token))
 
     async def _begin(self) -> None:
         if self._again in self._bridge.on_reconnect:

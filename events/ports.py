@@ -173,6 +173,8 @@ class Call:
     trace: str = ""
     key: str = ""
     """An idempotency key of the carrier, used when the body has none."""
+    token: str = ""
+    """What its caller showed, to be taken for an administrator."""
 
 
 class Blobs(Protocol):

@@ -49,7 +49,7 @@ class ExecutionEngine:
         self.embedded = embedded
         self._handlers: list[EventHandler] = []
         self._told: set[asyncio.Task[None]] = set()
-        self._trace = ""
+        self._trace, self._token = "", ""
         self._node: Node | None = None
         self._client: Client | None = None
         self._opening = asyncio.Lock()
@@ -67,6 +67,11 @@ class ExecutionEngine:
     def with_trace(self, traceparent: str) -> Self:
         """Let what this engine asks for belong to a trace (W3C traceparent); what is none is passed over."""
         self._trace = read(traceparent)
+        return self
+
+    def with_token(self, token: str) -> Self:
+        """Show the administrators' token with everything that this engine asks for."""
+        self._token = token
         return self
 
     async def __aenter__(self) -> Self:
@@ -102,7 +107,7 @@ class ExecutionEngine:
                     await asyncio.to_thread(node.start)
                     self._node = node
                 self._client = await Client.connect(address(self.settings))
-                self._client.trace = self._trace
+                self._client.trace, self._client.token = self._trace, self._token
             return self._client
 
     async def request(

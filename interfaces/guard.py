@@ -2,7 +2,8 @@
 
 A web page of somebody else can neither read here (the Host header is checked, so a name that was rebound to
 this machine does not pass) nor write: what comes from another origin is refused, and where agents and sockets
-are answered that goes for reading too.  Where a token is set, everybody has to show it.
+are answered that goes for reading too.  Where a token is set, everybody has to show it, or that of
+administrators, which gives their rights as well.
 """
 
 import hmac
@@ -16,6 +17,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from actors.rights import administrators
 from interfaces.settings import Settings
 from interfaces.tickets import COOKIE, COOKIE_SECONDS, Tickets
 
@@ -33,6 +35,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings, port: int, tickets: Tickets) -> None:
         self._app = app
         self._token = settings.http.token
+        self._administrators = administrators(settings.data)
         self._tickets = tickets
         names = {"localhost", "127.0.0.1", "[::1]"}
         if settings.http.url:
@@ -59,11 +62,18 @@ class Guard:
         if not reads and _foreign(asked, host):
             return 403, "a page of another origin may not do this"
         if self._token is not None and asked.url.path not in OPEN:
-            scheme, _, shown = asked.headers.get("authorization", "").partition(" ")
-            bearer = scheme.lower() == "bearer" and hmac.compare_digest(shown.encode(), self._token.encode())
-            if not bearer and not self._tickets.holds(asked.cookies.get(COOKIE, "")):
+            known = (self._token, self._administrators)
+            shown = bearer(asked)
+            let_in = any(hmac.compare_digest(shown.encode(), each.encode()) for each in known)
+            if not let_in and not self._tickets.holds(asked.cookies.get(COOKIE, "")):
                 return 401, "this door needs a token (Authorization: Bearer ...), or use `hindbrain open`"
         return None
+
+
+def bearer(asked: HTTPConnection) -> str:
+    """The token that is shown, if any."""
+    scheme, _, shown = asked.headers.get("authorization", "").partition(" ")
+    return shown if scheme.lower() == "bearer" else ""
 
 
 def _foreign(asked: HTTPConnection, host: str) -> bool:

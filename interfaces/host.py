@@ -25,6 +25,7 @@ from actors.files import Files
 from actors.foreman import Done, Foreman
 from actors.home import milliseconds
 from actors.pool import LARGEST
+from actors.rights import administrators
 from actors.supervisor import Child, Exhausted, Supervisor
 from actors.task import Task
 from bus.bridge import Bridge
@@ -99,7 +100,7 @@ class Host:
         """Load the plugin, start the workers, take work."""
         begin, bridge = self._begin, self._bridge
         bridge.start()
-        jobs = Asking(Doors(bridge))
+        jobs = Asking(Doors(bridge, administrators(Path(begin.data))))
         loaded = self._loaded = manifest.load(begin.module, begin.source, jobs, begin.overrides)
         profile = loaded.manifest.profile
         if profile.cpu_affinity:

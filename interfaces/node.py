@@ -17,6 +17,7 @@ from actors import heap, languages
 from actors.files import private
 from actors.gateway import Home, milliseconds
 from actors.residents import residents
+from actors.rights import Rights, administrators
 from actors.warden import Process
 from bus import streams
 from bus.bridge import Bridge
@@ -154,6 +155,7 @@ class Node:
                 settings.default_timeout_ms,
                 settings.fault_switch,
                 residents=residents(self.roles, settings.max_concurrent_executions),
+                rights=Rights(settings.right, administrators(self.data)),
             ),
             settings=settings,
             bridge=bridge,

@@ -197,7 +197,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     workers_max: int = TOTAL_MAX
     """How many workers there may be in all modules together."""
     right: str = "trusted"
-    """Which tools may be used by callers who show no token: `public`, `trusted` or `admin`."""
+    """Which tools and jobs may be used by callers who show no token: `public`, `trusted` or `admin`."""
     fault_switch: bool = False
     """Whether actors may be made to fail, for tests of what happens then."""
     origins: dict[str, str] = {}

@@ -25,7 +25,7 @@ from events.errors import HindbrainError, NotFound, Refusal, TooLarge, Unavailab
 from interfaces import feeds, sse, threads
 from interfaces.api import ANSWER_SECONDS, ExecutionEngine
 from interfaces.dashboard import Dashboard
-from interfaces.guard import PLAIN, Guard, as_error, as_json, loopback, opened
+from interfaces.guard import PLAIN, Guard, as_error, as_json, bearer, loopback, opened
 from interfaces.mcp.doors import Agents
 from interfaces.probes import Probes
 from interfaces.settings import Settings
@@ -233,7 +233,10 @@ class _Doors:
         if name == "wait" and "timeout_ms" not in body:
             within += service.Wait(execution_id="").timeout_ms / 1000
         trace = request.headers.get("traceparent", "")
-        return as_json(await (await self.engine.client()).request(kind, name, body, within, trace))
+        client, shown = await self.engine.client(), bearer(request)
+        # The token of this door is nobody's else: it tells the node nothing.
+        token = "" if shown == self.engine.settings.http.token else shown
+        return as_json(await client.request(kind, name, body, within, trace, token))
 
 
 async def _body(request: Request) -> dict[str, Any]:

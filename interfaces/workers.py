@@ -45,7 +45,6 @@ class Workers:
         self._home, self._settings, self._log, self._doors = home, settings, journal, doors
         self._url, self._tell, self._notice = url, tell, notice
         self._feeds = [Feed(bridge, self._heard, (), kind) for kind in ("plugin", "module")]
-        self._token = pools.administrators(settings.data)
 
     def start(self) -> None:
         """Hear what happens to plugins and modules, and learn which plugins other nodes have."""
@@ -124,7 +123,8 @@ class Workers:
         """Make the desk; `gateway` gives the one that submits, whoever plays it now."""
 
         def submit(wish: spec.Submit, call: Call, done: Callable[[bytes], None]) -> None:
-            inner = Call(call.kind, call.verb, call.body, done, call.refuse, call.by, call.trace, call.key)
+            context = (call.by, call.trace, call.key, call.token)
+            inner = Call(call.kind, call.verb, call.body, done, call.refuse, *context)
 
             def act() -> None:
                 player = gateway()
@@ -140,8 +140,7 @@ class Workers:
             self._home.catalogue,
             self._tell,
             submit,
-            self._settings.right,
-            self._token,
+            self._home.rights,
             self._doors,
         )
 

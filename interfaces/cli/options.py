@@ -58,13 +58,21 @@ def connected(
 
         # https://opentelemetry.io/docs/specs/otel/context/env-carriers/
         trace = os.environ.get("TRACEPARENT", "")
-        async with ExecutionEngine.new(settings).with_trace(trace) as engine:
+        async with ExecutionEngine.new(settings).with_trace(trace).with_token(token(settings)) as engine:
             return await work(engine, *args, **kwargs)
 
     def run(settings: "Settings", *args: P.args, **kwargs: P.kwargs) -> T:
         return asyncio.run(whole(settings, *args, **kwargs))
 
     return run
+
+
+def token(settings: "Settings") -> str:
+    """What administrators of the node of this folder show, when we may read it."""
+    try:
+        return "" if settings.nats.url else (settings.data / "admin.token").read_text().strip()
+    except OSError:
+        return ""
 
 
 def asked(

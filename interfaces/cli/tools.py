@@ -48,17 +48,9 @@ class Field(NamedTuple):
     default: Any
 
 
-def token(settings: "Settings") -> str | None:
-    """What administrators show, when we may read it."""
-    try:
-        return (settings.data / "admin.token").read_text().strip()
-    except OSError:
-        return None
-
-
 def tools(settings: "Settings") -> list[dict[str, Any]]:
     """The tools of the running node that we may see."""
-    return asked(settings, "plugin", "tools", {"token": token(settings)})["tools"]
+    return asked(settings, "plugin", "tools", {})["tools"]
 
 
 def find(name: str, words: Sequence[str]) -> tuple[click.Command | None, list[str]]:
@@ -99,8 +91,7 @@ def verb(tool: dict[str, Any]) -> click.Command:
 
 def call(settings: "Settings", name: str, arguments: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     """Call a tool, and follow what it has begun if wanted."""
-    body = {"name": name, "arguments": arguments, "token": token(settings)}
-    result: Any = asked(settings, "plugin", "call", body)["result"]
+    result: Any = asked(settings, "plugin", "call", {"name": name, "arguments": arguments})["result"]
     begun = cast("dict[str, Any]", result) if isinstance(result, dict) else {}
     entity = begun.get("batchId") or begun.get("jobId")
     if wait and entity:
