@@ -34,6 +34,7 @@ PROOFS = (
     "findings",
     "limits",
     "plans_rules",
+    "agent",
 )
 
 

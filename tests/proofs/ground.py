@@ -34,7 +34,8 @@ class Ground:
         self._seen: dict[int, float] = {}
         """Every process of ours, with its birth, so that the end can be thorough and hit nobody else."""
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
+        """The environment of its command line."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HINDBRAIN_")}
         return {**kept, "HINDBRAIN_DATA": str(self.data), **self.environment}
 
@@ -46,7 +47,7 @@ class Ground:
             "-m",
             "interfaces.cli",
             *arguments,
-            env=self._environ(),
+            env=self.environ(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.proofs import actors, crowd, damage, inbox, kills, limits, pair, past, playbooks, ticks, trees
+from tests.proofs import (
+    actors,
+    agent,
+    crowd,
+    damage,
+    inbox,
+    kills,
+    limits,
+    pair,
+    past,
+    playbooks,
+    ticks,
+    trees,
+)
 from tests.proofs.report import Report
 
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
@@ -28,6 +41,11 @@ def report(request: pytest.FixtureRequest) -> Report:
 
 async def test_whatever_is_killed_every_execution_ends_once(report: Report, place: Path) -> None:
     await kills.prove(report, place, seed=7, kills=2, shorts=8, longs=1, lines=3)
+    assert report.held, report.failed
+
+
+async def test_an_agent_has_long_work_done_with_five_calls(report: Report, place: Path) -> None:
+    await agent.prove(report, place, seed=7, seconds=20, steps=20)
     assert report.held, report.failed
 
 
