@@ -54,6 +54,24 @@ class Catalogue:
         """All that were ever registered."""
         return self._known
 
+    def taken(self, manifest: plugin.Manifest, reserved: frozenset[str]) -> str:
+        """Why a plugin cannot be registered beside the others: a name or an address is somebody else's."""
+        others = [
+            state.manifest
+            for name, state in self._known.items()
+            if state.loaded and state.manifest is not None and name != manifest.name
+        ]
+        tools = {tool.name: each.name for each in others for tool in each.tools}
+        for tool in manifest.tools:
+            if tool.name in reserved or tool.name in tools:
+                return f"the tool {tool.name!r} is {tools.get(tool.name, 'Hindbrain')}'s: rename it"
+        places = {resource.uri: each.name for each in others for resource in each.resources}
+        for resource in manifest.resources:
+            if resource.uri in places or resource.uri.startswith("brain://"):
+                owner = places.get(resource.uri, "Hindbrain")
+                return f"the address {resource.uri!r} is {owner}'s: rename it"
+        return ""
+
     def find(self, job: Job) -> plugin.Handler:
         """The handler of a job; `NotFound` and `Conflict` say what to do."""
         state = self._known.get(job.plugin)

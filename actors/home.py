@@ -22,6 +22,8 @@ class Home:
     """Which jobs there are."""
     residents: Mapping[str, Resident] = field(default_factory=dict[str, Resident])
     """Those of its actors that are modules too, by name."""
+    reserved: frozenset[str] = frozenset()
+    """Names that no tool of a plugin may have."""
     rights: Rights = field(default_factory=Rights)
     """Who may use which of them."""
 

@@ -2,12 +2,13 @@
 
 import importlib
 import importlib.metadata
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from actors.plugin import Capabilities, Handler, Jobs, PluginContext, PluginLike, Tool
+from actors.plugin import Capabilities, Handler, Jobs, PluginContext, PluginLike, Resource, Tool
 from events import job, plugin
 from events.errors import NotFound, Validation
 from events.module import Profile, check
@@ -15,6 +16,9 @@ from events.module import Profile, check
 GROUP = "hindbrain.plugins"
 """The entry points by which installed plugins are found."""
 ENTRY = "entry:"
+TOOL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What hosts of MCP take as the name of a tool; a full match is meant."""
+NAME_LETTERS = 64
 CALL = "call"
 """The handler that every module has: it runs a function that can be imported."""
 
@@ -25,6 +29,7 @@ class Loaded(NamedTuple):
     manifest: plugin.Manifest
     handlers: dict[str, Handler]
     tools: dict[str, Tool]
+    resources: dict[str, Resource]
     context: PluginContext
 
 
@@ -118,9 +123,9 @@ def _loaded(
     tools = tuple(_tool(context, each, handlers) for each in capabilities.tools)
     if len({each.name for each in tools}) < len(tools):
         raise Validation(f"plugin {context.plugin} offers two tools of one name")
-    resources = tuple(
-        msgspec.convert(msgspec.structs.asdict(each), plugin.Resource) for each in capabilities.resources
-    )
+    resources = tuple(map(_resource, capabilities.resources))
+    if len({each.uri for each in resources}) < len(resources):
+        raise Validation(f"plugin {context.plugin} offers two resources of one address")
     manifest = plugin.Manifest(
         name=context.plugin,
         version=version,
@@ -131,7 +136,21 @@ def _loaded(
         resources=resources,
         profile=profile,
     )
-    return Loaded(manifest, dict(context.handlers), {each.name: each for each in capabilities.tools}, context)
+    return Loaded(
+        manifest,
+        dict(context.handlers),
+        {each.name: each for each in capabilities.tools},
+        {each.uri: each for each in capabilities.resources},
+        context,
+    )
+
+
+def _resource(given: Resource) -> plugin.Resource:
+    if given.handler is None:
+        raise Validation(f"resource {given.uri}: give a handler, which says what is there")
+    return plugin.Resource(
+        uri=given.uri, name=given.name, description=given.description, mime_type=given.mime_type
+    )
 
 
 def _handler(handler: Handler) -> plugin.Handler:
@@ -154,6 +173,8 @@ def _handler(handler: Handler) -> plugin.Handler:
 def _tool(context: PluginContext, tool: Tool, handlers: dict[str, plugin.Handler]) -> plugin.Tool:
     if bool(tool.job) == (tool.handler is not None):
         raise Validation(f"tool {tool.name}: give a job or a handler, one of them")
+    if not TOOL.fullmatch(tool.name):
+        raise Validation(f"{tool.name!r} cannot be the name of a tool: use a-z, 0-9, _ and -, at most 64")
     kind = context.typed(tool.job) if tool.job else ""
     if kind and kind not in handlers:
         raise Validation(f"tool {tool.name}: there is no handler of {kind}")
@@ -168,6 +189,36 @@ def _tool(context: PluginContext, tool: Tool, handlers: dict[str, plugin.Handler
         message=tool.message,
         tip=tool.tip,
     )
+
+
+def implied(known: plugin.Manifest) -> list[plugin.Tool]:
+    """A tool for each type of job that no tool of its plugin stands for, by the name `plugin-job`.
+
+    Messages of modules and the running of functions are no jobs of the plugin's own, and what a tool takes is
+    an object.
+    """
+    told = {each.job for each in known.tools} | {f"{known.name}:{CALL}"}
+    return [
+        plugin.Tool(
+            name=each.type.replace(":", "-")[:NAME_LETTERS],
+            description=each.description,
+            schema=each.input or {"type": "object"},
+            visibility=each.visibility,
+            job=each.type,
+            message="Job queued",
+            tip="Use the status tool to check progress",
+        )
+        for each in known.handlers
+        if each.type not in told and not each.type.partition(":")[2].startswith("on-") and _object(each.input)
+    ]
+
+
+def _object(given: dict[str, Any] | None) -> bool:
+    """Whether a schema is that of an object, or says nothing."""
+    if given is None:
+        return True
+    part = given.get("$defs", {}).get(str(given.get("$ref", "")).rpartition("/")[2], given)
+    return part.get("type") == "object"
 
 
 def schema(kind: Any) -> dict[str, Any] | None:

@@ -413,10 +413,10 @@ class Modules:
         if host.state == "starting":
             host.state = "ready"
         if known.name != pool.name:
-            host.state = "leaving"
-            host.process.say(hosting.Retire())
-            pool.refusal = f"{pool.source} is the plugin {known.name!r}: load it under that name"
-            self.plugins.settled(pool, pool.refusal)
+            self._refuse(pool, host, f"{pool.source} is the plugin {known.name!r}: load it under that name")
+            return
+        if taken := self.home.catalogue.taken(known, self.home.reserved):
+            self._refuse(pool, host, taken)
             return
         pool.manifest = known
         node = self.home.node
@@ -440,6 +440,12 @@ class Modules:
             self.tell(Stored(outcomes))
 
         self._log.handle(asks, done)
+
+    def _refuse(self, pool: Pool, host: Host, reason: str) -> None:
+        host.state = "leaving"
+        host.process.say(hosting.Retire())
+        pool.refusal = reason
+        self.plugins.settled(pool, reason)
 
     def carry_out(self, decision: Decision) -> None:
         """Do what the scaler decided."""

@@ -85,10 +85,15 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that can be read by its address."""
+    """Something that can be read by its address.
+
+    `handler` is called with the plugin's context whenever somebody reads it: its answer is the content, a
+    text or what becomes JSON.
+    """
 
     uri: str
     name: str
+    handler: Callable[..., Any] | None = None
     description: str = ""
     mime_type: str = "text/plain"
 

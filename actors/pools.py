@@ -73,6 +73,10 @@ class Pools:
             ("plugin", "unload"): self._unload,
             ("plugin", "tools"): self._tools,
             ("plugin", "call"): self._call,
+            ("plugin", "resources"): lambda _, call: call.answer(
+                codec.encode(asks.Resources(resources=[each for _, each in self._readable()]))
+            ),
+            ("plugin", "read"): self._read,
         }
 
     # ---- modules ---------------------------------------------------------------------------------------
@@ -245,7 +249,7 @@ class Pools:
             (name, tool)
             for name, state in sorted(self._catalogue.plugins.items())
             if state.loaded and state.manifest is not None
-            for tool in state.manifest.tools
+            for tool in (*state.manifest.tools, *manifest.implied(state.manifest))
         ]
 
     def _tools(self, ask: asks.ListTools, call: Call) -> None:
@@ -296,6 +300,35 @@ class Pools:
 
         if not modules.plugins.query(found(modules, name), "tool", tool.name, ask.arguments, done):
             raise Unavailable(f"no worker of {name} is up: try again in a moment")
+
+    # ---- resources -------------------------------------------------------------------------------------
+
+    def _readable(self) -> list[tuple[str, plugin.Resource]]:
+        return [
+            (name, each)
+            for name, state in sorted(self._catalogue.plugins.items())
+            if state.loaded and state.manifest is not None
+            for each in state.manifest.resources
+        ]
+
+    def _read(self, ask: asks.ReadResource, call: Call) -> None:
+        known = {each.uri: (name, each) for name, each in self._readable()}
+        if ask.uri not in known:
+            raise NotFound(f"there is no resource {ask.uri!r}; there are {', '.join(known) or 'none'}")
+        name, resource = known[ask.uri]
+
+        def done(value: Any, error: str | None) -> None:
+            if error is not None:
+                call.refuse(Unavailable(f"{name} cannot say what is at {ask.uri}: {error}"))
+                return
+            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            call.answer(codec.encode(asks.Content(uri=ask.uri, mime_type=resource.mime_type, text=text)))
+
+        def act(modules: Modules) -> None:
+            if not modules.plugins.query(found(modules, name), "resource", ask.uri, None, done):
+                raise Unavailable(f"no worker of {name} is up: try again in a moment")
+
+        self._with(call, act)
 
 
 def found(modules: Modules, name: str) -> Pool:

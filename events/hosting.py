@@ -52,11 +52,11 @@ class Retire(_Said):
 
 
 class Query(_Said):
-    """Ask the plugin: check the data of a job, or call a tool."""
+    """Ask the plugin: check the data of a job, call a tool, or read a resource."""
 
     id: int
     what: str
-    """`check` or `tool`."""
+    """`check`, `tool` or `resource`."""
     name: str
     data: Any = None
 

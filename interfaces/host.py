@@ -172,6 +172,9 @@ class Host:
         if query.what == "check":
             self._loaded.handlers[query.name].read(query.data)
             return None
+        if query.what == "resource":
+            say = self._loaded.resources[query.name].handler
+            return None if say is None else msgspec.to_builtins(say(self._loaded.context))
         tool = self._loaded.tools[query.name]
         if tool.handler is None:
             raise ValueError(f"{query.name} has no handler")

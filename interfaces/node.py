@@ -25,6 +25,7 @@ from bus.server import External, Server
 from events import codec, ids, node, service
 from events.errors import Conflict, HindbrainError, Unavailable
 from events.ports import Call
+from interfaces.mcp.table import TOOLS
 from interfaces.processes import Bus, Projector
 from interfaces.settings import Settings
 from interfaces.troupe import Stage, Troupe
@@ -155,6 +156,7 @@ class Node:
                 settings.default_timeout_ms,
                 settings.fault_switch,
                 residents=residents(self.roles, settings.max_concurrent_executions),
+                reserved=frozenset(TOOLS),
                 rights=Rights(settings.right, administrators(self.data)),
             ),
             settings=settings,

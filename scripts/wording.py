@@ -178,13 +178,21 @@ What the server tells every agent:
 
 """
 TASKS = """An address that leads nowhere is an error of the protocol (-32602), with our error as its
-`data`. Output beyond 256 KiB is shown with its beginning and its end; a line between them says how much
-was left out.
+`data`. Resources of plugins have addresses of their own and are listed beside these. Output beyond
+256 KiB is shown with its beginning and its end; a line between them says how much was left out.
+
+# Tools of plugins
+
+Beside these, every tool of a plugin that the caller may use, by its own name and with its own schema, and
+every job that no tool stands for, as `<plugin>-<job>`. An answer that is no object stands under `result`.
+`notifications/tools/list_changed` and `notifications/resources/list_changed` go to whoever listens
+(`subscriptions/listen`, over both transports) and, over standard output, to clients of older versions.
 
 # Tasks
 
-Clients that declare the extension `io.modelcontextprotocol/tasks` (2026-07-28) with a call of `execute`
-or `plan_submit` get a task in place of the answer, once the work is stored. Its `taskId` is the id of the
+Clients that declare the extension `io.modelcontextprotocol/tasks` (2026-07-28) with a call of `execute`,
+`plan_submit` or a tool of a plugin that queues a job get a task in place of the answer, once the work is
+stored. Its `taskId` is the id of the
 execution or plan, `ttlMs` is null (it is never forgotten), and `pollIntervalMs` grows from 500 to 5000
 with its age.
 

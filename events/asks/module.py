@@ -4,7 +4,7 @@ from typing import Any
 
 from events.message import Message
 from events.module import Profile
-from events.plugin import Handler
+from events.plugin import Handler, Resource
 from events.spec import Retries, Strict
 from events.verb import Verb
 
@@ -217,6 +217,30 @@ class Tools(Message):
     tools: list[Tool]
 
 
+class ListResources(Strict):
+    """What plugins have to read."""
+
+
+class Resources(Message):
+    """Resources by address."""
+
+    resources: list[Resource]
+
+
+class ReadResource(Strict):
+    """Read one by its address."""
+
+    uri: str
+
+
+class Content(Message, omit_defaults=False):
+    """What is there now: a text, or JSON as one."""
+
+    uri: str
+    mime_type: str
+    text: str
+
+
 class Called(Message, omit_defaults=False):
     """What a tool answered."""
 
@@ -283,4 +307,6 @@ VERBS = (
     Verb("plugin", "unload", Unload, OnePlugin, "Take no more jobs for a plugin; its queue waits."),
     Verb("plugin", "tools", ListTools, Tools, "The tools of plugins."),
     Verb("plugin", "call", CallTool, Called, "Call a tool of a plugin."),
+    Verb("plugin", "resources", ListResources, Resources, "What plugins have to read."),
+    Verb("plugin", "read", ReadResource, Content, "Read a resource of a plugin."),
 )

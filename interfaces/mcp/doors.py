@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Scope, Send
 
+from actors.rights import administrators
 from bus.tasks import end
 
 if TYPE_CHECKING:
@@ -19,15 +20,20 @@ BODY_MAX = 16 * 1024 * 1024
 """Bytes of one request."""
 
 
-async def serve(engine: "ExecutionEngine") -> None:
-    """Serve whoever is at the other end of standard input and output, until it closes them."""
+async def serve(engine: "ExecutionEngine", administrator: str) -> None:
+    """Serve whoever is at the other end of standard input and output, until it closes them.
+
+    With the token of administrators, that one has their tools.
+    """
+    from mcp.server.lowlevel import NotificationOptions
     from mcp.server.stdio import stdio_server
 
     from interfaces.mcp.server import server
 
-    made = server(engine)
+    made = server(engine, administrator, always=bool(administrator))
+    told = NotificationOptions(tools_changed=True, resources_changed=True)
     async with stdio_server() as (read, write):
-        await made.run(read, write, made.create_initialization_options())
+        await made.run(read, write, made.create_initialization_options(told))
 
 
 class Agents:
@@ -57,7 +63,9 @@ class Agents:
         made = await asyncio.to_thread(importlib.import_module, "interfaces.mcp.server")
         http = await asyncio.to_thread(importlib.import_module, "mcp.server.streamable_http_manager")
         manager = http.StreamableHTTPSessionManager(
-            made.server(self._engine), stateless=True, max_request_body_size=BODY_MAX
+            made.server(self._engine, administrators(self._engine.settings.data)),
+            stateless=True,
+            max_request_body_size=BODY_MAX,
         )
         async with manager.run():
             begun.set_result(manager)

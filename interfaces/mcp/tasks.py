@@ -19,6 +19,7 @@ from events.asks.plan import Plan
 from events.clock import millis
 from events.service import Execution
 from interfaces.mcp.answers import protocol
+from interfaces.mcp.table import TOOLS
 from interfaces.mcp.tools import Call, quiet
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ POLL_LEAST_MS, POLL_MOST_MS = 500, 5000
 RESULT_BYTES = 262_144
 """The most of each stream in the result of a task."""
 IDS = {"execute": "execution_id", "plan_submit": "plan_id"}
-"""The tools whose work goes on behind their answer, and what names it."""
+"""Our tools whose work goes on behind their answer, and what names it."""
 
 Context = ServerRequestContext[Any, Any]
 
@@ -63,9 +64,13 @@ class Tasks:
 
     async def made(self, context: Context, tool: str, reply: dict[str, Any]) -> dict[str, Any] | None:
         """A task for a call that was just stored; None when the client does not know tasks."""
-        if tool not in IDS or not _declared(context):
+        if not _declared(context):
             return None
-        task = await self._task(reply[IDS[tool]])
+        names = (IDS.get(tool, ""),) if tool in TOOLS else ("jobId", "batchId")
+        entity = next((reply[name] for name in names if name in reply), None)
+        if not isinstance(entity, str):
+            return None
+        task = await self._task(entity)
         return {**_bare(task), "resultType": "task"}
 
     async def _get(self, context: Context, params: TaskParams) -> dict[str, Any]:

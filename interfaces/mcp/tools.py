@@ -44,14 +44,16 @@ class Hints(NamedTuple):
 
 READS = Hints(read_only=True, destructive=False, idempotent=True, open_world=False)
 RUNS = Hints(read_only=False, destructive=True, idempotent=False, open_world=True)
+STEERS = Hints(read_only=False, destructive=False, idempotent=True, open_world=False)
 STOPS = Hints(read_only=False, destructive=True, idempotent=True, open_world=False)
 
 
 class Call:
     """One call of a tool: the facade, and a way to say how far it is."""
 
-    def __init__(self, engine: "ExecutionEngine", tell: Tell) -> None:
-        self.engine, self.tell = engine, tell
+    def __init__(self, engine: "ExecutionEngine", tell: Tell, token: str | None = None) -> None:
+        """Prepare; `token` is what its caller shows, to be taken for an administrator."""
+        self.engine, self.tell, self.token = engine, tell, token
 
     async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask something that changes nothing, again while the node is away."""

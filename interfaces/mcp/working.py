@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from events.asks.plan import Plan
+from events.asks.playbook import Playbook
 from events.errors import Timeout, Unavailable
 from events.message import Message
 from events.service import Came, Execution, Outcome
@@ -20,10 +21,17 @@ from interfaces.mcp.tools import PAUSE_SECONDS, READS, RUNS, STOPS, Call, cut, t
 WAIT_MAX_SECONDS = 45
 """Hosts give up on a call after a minute."""
 LIST_MAX = 200
+RESTING = ("paused", "waiting_input")
+"""A playbook in these goes on when somebody says so."""
 COMMAND_LETTERS = 120
 
+KINDS = {"plan": "plan", "play": "playbook"}
+"""What an id begins with, and what it names; anything else is an execution."""
+
 Id = Annotated[str, Meta(description="The id that execute answered, exec_...")]
-AnyId = Annotated[str, Meta(description="The id of an execution (exec_...) or of a plan (plan_...).")]
+AnyId = Annotated[
+    str, Meta(description="Of an execution (exec_...), plan (plan_...) or playbook (play_...).")
+]
 
 
 class Execute(Strict):
@@ -59,7 +67,7 @@ class Queued(Message, omit_defaults=True):
 
 
 class Brief(Message, omit_defaults=False):
-    """An execution or a plan in short; what does not apply is left out."""
+    """An execution, a plan or a playbook in short; what does not apply is left out."""
 
     id: str
     status: str
@@ -77,7 +85,7 @@ class Status(Strict):
     """One, or all that goes on."""
 
     execution_id: Annotated[
-        str | None, Meta(description="exec_... or plan_...; left out: everything that goes on.")
+        str | None, Meta(description="exec_..., plan_... or play_...; left out: everything that goes on.")
     ] = None
 
 
@@ -171,7 +179,7 @@ async def execute(call: Call, ask: Execute) -> Queued:
 
 @tool(READS, "How it stands")
 async def status(call: Call, ask: Status) -> Standing:
-    """How one execution or plan stands now; without an id, everything that goes on in the background."""
+    """How an execution, plan or playbook stands now; without an id, everything in the background."""
     if ask.execution_id is not None:
         return Standing(execution=await brief(call, ask.execution_id))
     fresh = await call.patiently(call.engine.last_seq)
@@ -183,6 +191,8 @@ async def status(call: Call, ask: Status) -> Standing:
 async def wait(call: Call, ask: Wait) -> Waited:
     """Wait until it is over, at most 45 seconds; with a cursor, until anything about it is different.
 
+    A playbook that is paused or asks something (waiting_input) is not waited for either.
+
     A timeout is no error: done is false, and the cursor leads on. For what takes long, do something else
     meanwhile and use catch_up; it runs on by itself.
     """
@@ -190,7 +200,7 @@ async def wait(call: Call, ask: Wait) -> Waited:
         async with asyncio.timeout(ask.timeout_seconds):
             async for said in _follow(call, ask.execution_id):
                 await _tell(call, said)
-                if said["final"]:
+                if said["final"] or said["status"] in RESTING:
                     break
                 if ask.cursor is not None and _mark(await brief(call, ask.execution_id)) != ask.cursor:
                     break
@@ -200,10 +210,11 @@ async def wait(call: Call, ask: Wait) -> Waited:
 
 @tool(STOPS, "Stop it")
 async def cancel(call: Call, ask: Cancel) -> Stopped:
-    """Stop an execution with its whole process tree, or a plan with all that runs of it."""
-    if ask.execution_id.startswith("plan_"):
-        body = {"plan_id": ask.execution_id, "reason": ask.reason}
-        reply = await call.request("plan", "cancel", **body) | {"execution_id": ask.execution_id}
+    """Stop an execution with its whole process tree, or a plan or a playbook with all that runs of it."""
+    kind = KINDS.get(ask.execution_id.partition("_")[0])
+    if kind is not None:
+        body = {f"{kind}_id": ask.execution_id, "reason": ask.reason}
+        reply = await call.request(kind, "cancel", **body) | {"execution_id": ask.execution_id}
     else:
         body = {"execution_id": ask.execution_id, "reason": ask.reason}
         reply = await call.request("execution", "cancel", **body)
@@ -234,6 +245,9 @@ async def brief(call: Call, entity: str) -> Brief:
     if entity.startswith("plan_"):
         plan = (await call.request("plan", "get", plan_id=entity))["plan"]
         return _plan(msgspec.convert(plan, Plan))
+    if entity.startswith("play_"):
+        playbook = (await call.request("playbook", "get", playbook_id=entity))["playbook"]
+        return _playbook(msgspec.convert(playbook, Playbook))
     return _execution(await call.patiently(lambda: call.engine.get_status(entity)))
 
 
@@ -266,6 +280,22 @@ def _plan(now: Plan) -> Brief:
         exit_code=(0 if now.status == "completed" and not now.failed else 1) if now.over else UNSET,
         error=now.error or UNSET,
         why=now.reason or UNSET,
+    )
+
+
+def _playbook(now: Playbook) -> Brief:
+    over = now.completed_at is not None
+    elapsed = now.elapsed_seconds
+    return Brief(
+        id=now.id,
+        status=now.status,
+        started=None if elapsed is None or over else age(elapsed),
+        last_output=None,
+        progress=f"{now.completed}/{now.total}",
+        elapsed_seconds=elapsed,
+        exit_code=(0 if now.status == "completed" else 1) if over else UNSET,
+        error=now.error or (now.pause or {}).get("error") or UNSET,
+        why=now.asked.message if now.asked else (now.pause or {}).get("reason") or UNSET,
     )
 
 

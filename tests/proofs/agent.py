@@ -1,7 +1,7 @@
 """An agent has ten minutes of work done with five calls, while the node is killed in the middle of it.
 
 The agent is the official client of MCP, with `hindbrain mcp` at the other end as hosts start it.  It does
-what the guide says: it asks once how far the work is, does something else for as long as that will take, and then
+what the guide says: it asks once how far the work is, does something else for as long as that takes, and then
 catches up.
 """
 

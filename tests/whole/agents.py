@@ -5,11 +5,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import httpx2
 import mcp_types as wire
 from foreign import Place, clean
 from mcp.client.client import Client
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
+from mcp.client.session import MessageHandlerFnT
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 
 TASKS = "io.modelcontextprotocol/tasks"
 
@@ -50,21 +53,32 @@ class Agent:
 
 @asynccontextmanager
 async def over_stdio(
-    place: Place, mode: str = "auto", extensions: Sequence[ClientExtension] = ()
+    place: Place,
+    mode: str = "auto",
+    extensions: Sequence[ClientExtension] = (),
+    options: Sequence[str] = (),
+    heard: MessageHandlerFnT | None = None,
 ) -> AsyncGenerator[Agent]:
-    """Start `hindbrain mcp` as a host does."""
-    command, *arguments = place.command("mcp")
+    """Start `hindbrain mcp` as a host does; `heard` gets every notification."""
+    command, *arguments = place.command("mcp", *options)
     server = StdioServerParameters(command=command, args=arguments, env=clean())
-    async with Client(stdio_client(server), mode=mode, extensions=list(extensions)) as client:
+    transport = stdio_client(server)
+    async with Client(transport, mode=mode, extensions=list(extensions), message_handler=heard) as client:
         yield Agent(client)
 
 
 @asynccontextmanager
 async def over_http(
-    url: str, mode: str = "auto", extensions: Sequence[ClientExtension] = ()
+    url: str, mode: str = "auto", extensions: Sequence[ClientExtension] = (), token: str = ""
 ) -> AsyncGenerator[Agent]:
     """Connect to the HTTP door."""
-    async with Client(f"{url}/mcp", mode=mode, extensions=list(extensions)) as client:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=60) as http,
+        Client(
+            streamable_http_client(f"{url}/mcp", http_client=http), mode=mode, extensions=list(extensions)
+        ) as client,
+    ):
         yield Agent(client)
 
 

@@ -5,15 +5,19 @@ import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from foreign import Place, clean
 
 from interfaces.mcp.table import TOOLS
+from tests.waiting import until
 
-pytestmark = pytest.mark.whole
+# Every call is a process of its own or two, which takes its time on a busy machine.
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(600)]
 SOURCE = Path(__file__).parent / "inspector" / "package.json"
 CACHE = Path(__file__).parents[1] / ".cache"
 
@@ -69,8 +73,10 @@ def test_the_inspector_lists_and_calls_every_tool(
         return reply["structuredContent"]
 
     called: set[str] = set()
-    listed = ask(inspector, server, "--method", "tools/list")["tools"]
-    assert [tool["name"] for tool in listed] == list(TOOLS)
+    plugins = ("generate", "site-builder-content-generation")
+    until(lambda: b"generate" in httpx.post(f"{place.info['http_url']}/api/plugin/tools").content)
+    listed = [tool["name"] for tool in ask(inspector, server, "--method", "tools/list")["tools"]]
+    assert listed == [*TOOLS, *plugins]
     one = call("execute", code="print(6 * 7)")["execution_id"]
     assert call("wait", execution_id=one, timeout_seconds=45)["done"]
     assert call("result", execution_id=one)["result"]["stdout"] == "42\n"
@@ -83,8 +89,31 @@ def test_the_inspector_lists_and_calls_every_tool(
     plan = json.dumps({"steps": [{"name": "a", "shell": {"command": "true"}}]})
     made = call("plan_submit", plan=plan)["plan_id"]
     assert call("plan_status", plan_id=made)["id"] == made
-    assert called == set(TOOLS)
+    if way == "http":  # over standard input and output every call is two new processes
+        longer(call, tmp_path)
+        assert called == set(listed), "a tool that is not called here is not tested"
     read = ask(inspector, server, "--method", "resources/read", "--uri", f"brain://executions/{one}/stdout")
     assert read["contents"][0]["text"] == "42\n"
     templates = ask(inspector, server, "--method", "resources/templates/list")["resourceTemplates"]
-    assert len(templates) == 4
+    assert len(templates) == 7
+
+
+def longer(call: Callable[..., dict[str, Any]], folder: Path) -> None:
+    """Use the tools for playbooks, and those of the plugin that comes along."""
+    ship = {"name": "sure", "input": {"message": "Ship it?", "schema": {"type": "string"}}}
+    book = json.dumps({"name": "chain", "phases": [{"id": "one", "steps": [ship]}]})
+    chain = call("playbook_run", playbook=book)["playbook_id"]
+    assert call("wait", execution_id=chain, timeout_seconds=45)["execution"]["status"] == "waiting_input"
+    assert call("playbook_bearings", playbook_id=chain)["asked"]["message"] == "Ship it?"
+    assert call("playbook_pause", playbook_id=chain)["changed"]
+    assert call("playbook_resume", playbook_id=chain)["changed"]
+    assert call("playbook_answer", playbook_id=chain, value="yes")["changed"]
+    assert call("wait", execution_id=chain, timeout_seconds=45)["done"]
+    assert call("playbook_list", limit=1)["playbooks"][0]["id"] == chain
+    assert call("playbook_checkpoints", playbook_id=chain)["checkpoints"]
+    (folder / "docs").mkdir()
+    (folder / "docs" / "index.md").write_text("# Home\n")
+    docs = str(folder / "docs")
+    assert call("generate", page="landing", workingDir=docs)["batchId"].startswith("plan_")
+    section = call("site-builder-content-generation", page="landing", section="hero", workingDir=docs)
+    assert section["jobId"].startswith("exec_")

@@ -26,6 +26,7 @@ from tests.waiting import became
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
 
 NOBODY = "exec_" + "0" * 26
+NOBODY_PLAYS = "play_" + "0" * 26
 HELD = """import os, sys, time
 print('::progress 6/10', flush=True)
 print('half', flush=True)
@@ -56,7 +57,7 @@ async def test_every_tool_works_over_both_ways_in_both_generations_of_the_protoc
 async def everything(agent: Agent, info: dict[str, Any], tmp_path: Path) -> None:
     """Use every tool, and look at every reply."""
     listed = {tool.name: tool for tool in (await agent.client.list_tools()).tools}
-    assert list(listed) == list(TOOLS)
+    assert list(listed)[: len(TOOLS)] == list(TOOLS)
     gate = tmp_path / "gate"
     made = await agent.call("execute", code=wait_for(gate), description="the long one", labels=["a"])
     one = made["execution_id"]
@@ -136,6 +137,7 @@ async def everything(agent: Agent, info: dict[str, Any], tmp_path: Path) -> None
     assert (a["outputs"], b["status"], b["exit_code"]) == ({"k": "v"}, "failed", 3)
     assert not (await agent.call("cancel", execution_id=plan["plan_id"]))["changed"]
 
+    await chain(agent)
     news = await agent.call("catch_up", max_tokens=5000)
     assert {one, plan["plan_id"], b["execution_id"]} <= {each["id"] for each in news["changes"]}
     ranks = [each["status"] in ("failed", "timed_out", "open") for each in news["changes"]]
@@ -157,6 +159,61 @@ async def everything(agent: Agent, info: dict[str, Any], tmp_path: Path) -> None
     assert f"brain://executions/{one}/stdout" in uris
     templates = (await agent.client.list_resource_templates()).resource_templates
     assert "brain://executions/{id}/stdout" in [each.uri_template for each in templates]
+    assert set(agent.calls) == set(TOOLS), "a tool that nobody calls here is not tested"
+
+
+async def chain(agent: Agent) -> None:
+    """Use every tool for playbooks: one that asks, is answered, paused, and resumed from a checkpoint."""
+    ship = {"name": "sure", "input": {"message": "Ship it?", "schema": {"type": "boolean"}}}
+    leave = {"name": "a", "shell": {"command": "echo content > left.txt"}, "artifacts": ["left.txt"]}
+    phases = [{"id": "one", "steps": [leave, ship, {"name": "b", "shell": {"command": "echo end"}}]}]
+    begun = await agent.call("playbook_run", playbook={"name": "chain", "phases": phases})
+    assert set(begun) == {"playbook_id", "status", "message", "monitor_url"}
+    one = begun["playbook_id"]
+    asks = await agent.call("wait", execution_id=one, timeout_seconds=45)
+    assert (asks["done"], asks["execution"]["status"]) == (False, "waiting_input")
+    assert (asks["execution"]["why"], asks["execution"]["progress"]) == ("Ship it?", "1/3")
+    bearings = await agent.call("playbook_bearings", playbook_id=one)
+    assert (bearings["done"], bearings["next"], bearings["asked"]["message"]) == (["a"], "sure", "Ship it?")
+    (kept,) = bearings["artifacts"]
+    content = (await agent.client.read_resource(f"brain://artifacts/{kept['id']}")).contents[0]
+    assert isinstance(content, wire.TextResourceContents)
+    assert content.text == "content\n"
+    uris = [each.uri for each in (await agent.client.list_resources()).resources]
+    assert f"brain://artifacts/{kept['id']}" in uris
+    for part, key in (("", "steps"), ("/bearings", "next")):
+        known = (await agent.client.read_resource(f"brain://playbooks/{one}{part}")).contents[0]
+        assert isinstance(known, wire.TextResourceContents)
+        assert key in json.loads(known.text)
+    assert (await agent.refused("playbook_answer", playbook_id=one, value="perhaps"))["code"] == "validation"
+    paused = await agent.call("playbook_pause", playbook_id=one, reason="lunch")
+    assert paused["changed"]
+    assert (await agent.call("playbook_resume", playbook_id=one))["changed"]
+    asks = await agent.call("wait", execution_id=one, timeout_seconds=45)
+    assert asks["execution"]["status"] == "waiting_input"
+    assert (await agent.call("playbook_answer", playbook_id=one, value=True))["changed"]
+    over = await agent.call("wait", execution_id=one, timeout_seconds=45)
+    assert (over["done"], over["execution"]["status"], over["execution"]["exit_code"]) == (
+        True,
+        "completed",
+        0,
+    )
+    (row, *_) = (await agent.call("playbook_list", limit=1))["playbooks"]
+    assert (row["id"], row["status"]) == (one, "completed")
+    assert not (await agent.call("cancel", execution_id=one))["changed"]
+
+    bad = {"name": "bad", "shell": {"command": "exit 3"}}
+    good = {"name": "good", "shell": {"command": "echo x >> again.txt"}}
+    begun = await agent.call("playbook_run", playbook={"phases": [{"id": "p", "steps": [good, bad]}]})
+    two = begun["playbook_id"]
+    stuck = await agent.call("wait", execution_id=two, timeout_seconds=45)
+    assert (stuck["done"], stuck["execution"]["status"]) == (False, "paused")
+    (first, *_) = (await agent.call("playbook_checkpoints", playbook_id=two))["checkpoints"]
+    resumed = {"playbook_id": two, "checkpoint_id": first["checkpoint_id"]}
+    assert (await agent.call("playbook_resume", **resumed))["changed"]
+    stuck = await agent.call("wait", execution_id=two, timeout_seconds=45)
+    assert (stuck["done"], stuck["execution"]["status"]) == (False, "paused")
+    assert (await agent.call("cancel", execution_id=two))["status"] == "cancelled"
 
 
 async def test_a_host_can_tell_what_a_tool_does(place: Place) -> None:
@@ -166,14 +223,16 @@ async def test_a_host_can_tell_what_a_tool_does(place: Place) -> None:
     assert info is not None
     assert info.name == "brain"
     reads = {"status", "wait", "output", "result", "list", "catch_up", "plan_status", "sql"}
+    reads |= {"playbook_list", "playbook_bearings", "playbook_checkpoints"}
+    tools = [tool for tool in tools if tool.name in TOOLS]
     for tool in tools:
         assert NAME.fullmatch(tool.name)
         assert tool.description
         assert tool.annotations
         assert tool.annotations.read_only_hint == (tool.name in reads)
         assert (tool.annotations.destructive_hint, tool.annotations.open_world_hint) == (
-            tool.name not in reads,
-            tool.name in ("execute", "plan_submit"),
+            tool.name not in reads | {"playbook_answer"},
+            tool.name in ("execute", "plan_submit", "playbook_run", "playbook_resume"),
         )
         assert tool.input_schema["type"] == "object"
         assert tool.input_schema["additionalProperties"] is False
@@ -330,6 +389,16 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("plan_submit", {"plan": {"steps": [{"name": "a", "shel": {"command": "x"}}]}}, "validation"),
     ("plan_submit", {"plan": "steps"}, "validation"),
     ("plan_status", {"plan_id": NOBODY}, "not_found"),
+    ("playbook_run", {"playbook": {}}, "validation"),
+    ("playbook_run", {"playbook": {"phases": [{"id": "a", "steps": [{"nam": "a"}]}]}}, "validation"),
+    ("playbook_bearings", {"playbook_id": "../../etc"}, "not_found"),
+    ("playbook_answer", {"playbook_id": NOBODY_PLAYS, "value": 1}, "not_found"),
+    ("playbook_resume", {"playbook_id": NOBODY_PLAYS}, "not_found"),
+    ("playbook_pause", {"playbook_id": NOBODY_PLAYS}, "not_found"),
+    ("playbook_checkpoints", {"playbook_id": NOBODY_PLAYS}, "not_found"),
+    ("playbook_list", {"status": "odd"}, "validation"),
+    ("wait", {"execution_id": NOBODY_PLAYS}, "not_found"),
+    ("cancel", {"execution_id": NOBODY_PLAYS}, "not_found"),
     ("sql", {"query": "DROP TABLE events"}, "sql_error"),
     ("sql", {"query": "SELECT * FROM read_text('/etc/passwd')"}, "sql_error"),
     ("sql", {"query": "SELECT repeat('x', 100000)"}, "too_large"),
@@ -354,6 +423,9 @@ async def test_what_cannot_be_gets_a_clear_answer_and_changes_nothing(place: Pla
             f"brain://executions/{NOBODY}/stdin",
             f"brain://plans/{NOBODY}/stdout",
             "brain://executions/exec_%2e%2e/stdout",
+            f"brain://artifacts/art_{'0' * 64}",
+            "brain://artifacts/../../etc/passwd",
+            f"brain://playbooks/{NOBODY_PLAYS}/stdout",
         ):
             with pytest.raises(MCPError):
                 await agent.client.read_resource(uri)
