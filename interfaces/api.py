@@ -47,6 +47,10 @@ class ExecutionEngine:
     def __init__(self, settings: Settings, embedded: bool = False) -> None:
         self.settings = settings
         self.embedded = embedded
+        self.first_seq = 1
+        """Where the log begins."""
+        self.as_of = ""
+        """The moment at which all that it shows stood still, RFC 3339; empty while things go on."""
         self._handlers: list[EventHandler] = []
         self._told: set[asyncio.Task[None]] = set()
         self._trace, self._token = "", ""
@@ -114,8 +118,21 @@ class ExecutionEngine:
         self, kind: str, verb: str, /, within: float = ANSWER_SECONDS, **payload: Any
     ) -> dict[str, Any]:
         """Ask any verb; `within` in seconds.  What is None is left out."""
-        body = {name: value for name, value in payload.items() if value is not None}
-        return await (await self.client()).request(kind, verb, body, within)
+        return await self.call(
+            kind, verb, {name: value for name, value in payload.items() if value is not None}, within
+        )
+
+    async def call(
+        self,
+        kind: str,
+        verb: str,
+        body: dict[str, Any],
+        within: float = ANSWER_SECONDS,
+        trace: str = "",
+        token: str = "",
+    ) -> dict[str, Any]:
+        """Ask any verb with a body as it stands; all other questions are asked through this one."""
+        return await (await self.client()).request(kind, verb, body, within, trace, token)
 
     async def insist(self, kind: str, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for something that has an idempotency key, again when its outcome is unknown."""

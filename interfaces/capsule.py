@@ -6,22 +6,26 @@ It is a zip file:
     events.jsonl                  every event: seq, subject, envelope, and the body as it was written
     output/<id>_stdout.log        what they wrote, as it is
     output/<id>_stderr.log
+    output/<id>_times.log         when it came, piece by piece: `<milliseconds> <stream> <bytes>`
     meta/<id>.json                the execution as the doors show it
 
 Values of variables that look like secrets are masked; their events say so, and their own hash is then
-not checked.  It is opened as a DuckDB file of its own, never put into a log that lives.
+not checked.  It is opened as a DuckDB file of its own, or shown as it is; never put into a log that lives.
 """
 
 import hashlib
 import os
+import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from events import codec
+from events import codec, ids
+from events.clock import millis
 from events.errors import Conflict, Damaged, Validation
 from events.spec import SECRET_NAME
 
@@ -29,9 +33,11 @@ if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
     from projections.record import Record
 
-FORMAT = 1
+FORMAT = 2
 MASK = "***"
 STREAMS = ("stdout", "stderr")
+BROKEN = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What is raised over a file that is no zip file, or was damaged; RuntimeError when it is encrypted."""
 TEXT_MAX = 64 * 1024 * 1024
 """Bytes of one stream that become a value in a table."""
 
@@ -81,8 +87,7 @@ async def write(
                 shown = msgspec.to_builtins(await engine.get_status(each))
                 _put(archive, sums, f"meta/{each}.json", msgspec.json.encode(shown))
                 lines += [_line(row) for row in await engine.events(each)]
-                for stream in STREAMS:
-                    await _output(engine, archive, sums, each, stream)
+                await _output(engine, archive, sums, each)
             lines.sort(key=lambda line: line.seq)
             _put(archive, sums, "events.jsonl", b"".join(msgspec.json.encode(each) + b"\n" for each in lines))
             manifest = Manifest(FORMAT, version, made_at, list(execution_ids), len(lines), sums)
@@ -101,15 +106,25 @@ def _put(archive: zipfile.ZipFile, sums: dict[str, str], name: str, content: byt
 
 
 async def _output(
-    engine: "ExecutionEngine", archive: zipfile.ZipFile, sums: dict[str, str], execution_id: str, stream: str
+    engine: "ExecutionEngine", archive: zipfile.ZipFile, sums: dict[str, str], execution_id: str
 ) -> None:
-    name, digest = f"output/{execution_id}_{stream}.log", hashlib.sha256()
-    chunks = [chunk async for chunk in engine.output(execution_id, {stream: 0}, follow=False)]
-    with archive.open(name, "w", force_zip64=True) as file:
-        for chunk in chunks:
-            file.write(chunk.data)
-            digest.update(chunk.data)
-    sums[name] = digest.hexdigest()
+    pieces: list[tuple[int, str, int]] = []
+    for stream in STREAMS:
+        name, digest = _inside(execution_id, stream), hashlib.sha256()
+        with archive.open(name, "w", force_zip64=True) as file:
+            async for chunk in engine.output(execution_id, {stream: 0}, follow=False):
+                file.write(chunk.data)
+                digest.update(chunk.data)
+                pieces.append((millis(chunk.time) if chunk.time else 0, stream, len(chunk.data)))
+        sums[name] = digest.hexdigest()
+    # Of pieces of the same moment, those of one stream stay in their order.
+    pieces.sort(key=lambda piece: piece[0])
+    lines = "".join(f"{time} {stream} {size}\n" for time, stream, size in pieces)
+    _put(archive, sums, _inside(execution_id, "times"), lines.encode())
+
+
+def _inside(execution_id: str, what: str) -> str:
+    return f"output/{execution_id}_{what}.log"
 
 
 def _line(row: dict[str, Any]) -> Line:
@@ -142,14 +157,19 @@ def read(path: Path) -> tuple[Manifest, list[Line]]:
                 with archive.open(name) as file:
                     if _digest(file) != wanted:
                         raise Damaged(f"{name} in {path} was changed")
+            for each in manifest.executions:
+                if not ids.TOKEN.fullmatch(each):
+                    raise Validation(f"{path} is no capsule: {each!r} is no id of an execution")
+                for what in (*STREAMS, "times"):
+                    archive.getinfo(_inside(each, what))
             lines = [
                 msgspec.json.decode(line, type=Line) for line in archive.read("events.jsonl").splitlines()
             ]
+        _check(path, lines)
     except FileNotFoundError as error:
         raise Validation(f"there is no file {path}") from error
-    except (zipfile.BadZipFile, msgspec.MsgspecError, KeyError) as error:
-        raise Validation(f"{path} is no capsule: {error}") from error
-    _check(path, lines)
+    except (*BROKEN, msgspec.MsgspecError, LookupError, ValueError) as error:
+        raise Validation(f"{path} is no capsule, or not a whole one ({error}): export it again") from error
     return manifest, lines
 
 
@@ -178,23 +198,28 @@ def into(path: Path, target: Path) -> Manifest:
     from projections import replay
 
     manifest, lines = read(path)
-    replay.into(target, _records(lines))
+    replay.into(target, records(lines), whole=False)
     with zipfile.ZipFile(path) as archive, duckdb.connect(str(target)) as con:
-        con.execute("CREATE TABLE _origin (seq BIGINT PRIMARY KEY, original BIGINT)")
-        numbers = [(at, line.seq) for at, line in enumerate(lines, 1)]
-        con.executemany("INSERT INTO _origin VALUES (?, ?)", numbers)
         con.execute("CREATE TABLE _output (id VARCHAR PRIMARY KEY, stdout VARCHAR, stderr VARCHAR)")
         for each in manifest.executions:
-            texts = [_text(archive, f"output/{each}_{stream}.log") for stream in STREAMS]
+            texts = [_text(archive, _inside(each, stream)) for stream in STREAMS]
             con.execute("INSERT INTO _output VALUES (?, ?, ?)", [each, *texts])
-        for view, columns in (("events", ""), ("executions", "t.stdout AS stdout, t.stderr AS stderr, ")):
-            con.execute(f"ALTER VIEW {view} RENAME TO _folded_{view}")
-            output = "LEFT JOIN _output t ON t.id = v.id" if columns else ""
-            con.execute(
-                f"CREATE VIEW {view} AS SELECT v.* REPLACE ({columns}o.original AS seq) "  # noqa: S608  our own names
-                f"FROM _folded_{view} v JOIN _origin o ON o.seq = v.seq {output}"
-            )
+        con.execute("ALTER VIEW executions RENAME TO _folded_executions")
+        con.execute(
+            "CREATE VIEW executions AS SELECT v.* REPLACE (t.stdout AS stdout, t.stderr AS stderr)"
+            " FROM _folded_executions v LEFT JOIN _output t ON t.id = v.id"
+        )
     return manifest
+
+
+def unpack(path: Path, manifest: Manifest, folder: Path) -> None:
+    """Put the output into a folder, under the names that it has on a node."""
+    with zipfile.ZipFile(path) as archive:
+        for each in manifest.executions:
+            for what in (*STREAMS, "times"):
+                name = _inside(each, what)
+                with archive.open(name) as source, (folder / Path(name).name).open("xb") as file:
+                    shutil.copyfileobj(source, file)
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> str:
@@ -202,23 +227,13 @@ def _text(archive: zipfile.ZipFile, name: str) -> str:
         return file.read(TEXT_MAX).decode(errors="replace")
 
 
-def _records(lines: Sequence[Line]) -> "Iterator[Record]":
-    """Number the events anew from 1, because a log has no gaps; the table `_origin` keeps the old numbers."""
+def records(lines: Sequence[Line]) -> "Iterator[Record]":
+    """Give the events as the tables take them; between them are gaps, where the log told of other things."""
     from projections.record import Record
 
-    for at, line in enumerate(lines, 1):
-        yield Record(
-            at,
-            line.subject,
-            line.id,
-            line.time,
-            line.cause,
-            line.by,
-            line.prev,
-            line.trace,
-            None,
-            line.body.encode(),
-        )
+    for line in lines:
+        head = (line.id, line.time, line.cause, line.by, line.prev, line.trace)
+        yield Record(line.seq, line.subject, *head, None, line.body.encode())
 
 
 def default_name(execution_ids: Sequence[str]) -> Path:

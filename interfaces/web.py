@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
@@ -46,12 +46,12 @@ VERBS = {(verb.kind, verb.name): verb for verb in service.VERBS}
 
 
 class Web:
-    """Start it, stop it; each twice is fine."""
+    """Start it, stop it; each twice is fine.  Without vitals there is no node: it can only be read."""
 
     def __init__(
         self,
         settings: Settings,
-        vitals: Vitals,
+        vitals: Vitals | None,
         engine_factory: Callable[[Settings], ExecutionEngine] | None = None,
     ) -> None:
         self.settings, self._vitals = settings, vitals
@@ -116,31 +116,34 @@ class Web:
 def application(
     settings: Settings,
     port: int,
-    vitals: Vitals,
+    vitals: Vitals | None,
     factory: Callable[[Settings], ExecutionEngine] = ExecutionEngine.new,
 ) -> ASGIApp:
     """Make the application, guarded."""
     doors = _Doors(factory(settings))
-    probes = Probes(doors.engine, vitals)
     agents = Agents(doors.engine)
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/", doors.index),
         Route("/brain", doors.index),
-        Route("/healthz", probes.healthz),
-        Route("/readyz", probes.readyz),
-        Route("/metrics", probes.metrics),
-        Route("/open", doors.open),
-        Route("/openapi.json", doors.openapi),
-        Route("/events", doors.events),
-        WebSocketRoute("/ws", doors.socket),
         Route("/executions/{id}", doors.execution),
         Route("/executions/{id}/stream", doors.stream),
-        *threads.routes(doors.engine),
-        Route("/plans/{id}/stream", doors.plan_stream),
         Route("/api/{kind}/{verb}", doors.verb, methods=["POST"]),
-        Route("/mcp", agents),
         *doors.dashboard.routes(),
     ]
+    if vitals is not None:
+        probes = Probes(doors.engine, vitals)
+        routes += [
+            Route("/healthz", probes.healthz),
+            Route("/readyz", probes.readyz),
+            Route("/metrics", probes.metrics),
+            Route("/open", doors.open),
+            Route("/openapi.json", doors.openapi),
+            Route("/events", doors.events),
+            WebSocketRoute("/ws", doors.socket),
+            *threads.routes(doors.engine),
+            Route("/plans/{id}/stream", doors.plan_stream),
+            Route("/mcp", agents),
+        ]
     handlers: Any = {HindbrainError: _refused, 404: _nowhere, 405: _nowhere}
 
     @contextlib.asynccontextmanager
@@ -233,10 +236,10 @@ class _Doors:
         if name == "wait" and "timeout_ms" not in body:
             within += service.Wait(execution_id="").timeout_ms / 1000
         trace = request.headers.get("traceparent", "")
-        client, shown = await self.engine.client(), bearer(request)
-        # The token of this door is nobody's else: it tells the node nothing.
+        # The token of this door is nobody else's: it tells the node nothing.
+        shown = bearer(request)
         token = "" if shown == self.engine.settings.http.token else shown
-        return as_json(await client.request(kind, name, body, within, trace, token))
+        return as_json(await self.engine.call(kind, name, body, within, trace, token))
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -85,12 +85,10 @@ class Output:
         return f"'{self._mark}:{stream}:' || {size} || ':' || log_path || chr(0)"
 
     def _read(self, path: str, stream: str, size: int | None) -> str | None:
-        """The beginning of a log file; None when it is gone, or lies where no log file of ours would."""
+        """The beginning of a log file, wherever its folder was when it was written; None when it is gone."""
         if not path.endswith("_stdout.log") or self._logs is None:
             return None
-        file = Path(path.removesuffix("_stdout.log") + f"_{stream}.log").resolve()
-        if not file.is_relative_to(self._logs):
-            return None
+        file = self._logs / f"{Path(path).name.removesuffix('_stdout.log')}_{stream}.log"
         try:
             with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as log:
                 return log.read(SHOWN if size is None else min(size, SHOWN)).decode(errors="replace")

@@ -11,14 +11,15 @@ from projections.store import Bookmark, Store
 LOT = 10_000
 
 
-def into(path: Path, records: Iterable[Record]) -> Bookmark:
+def into(path: Path, records: Iterable[Record], whole: bool = True) -> Bookmark:
     """Fold a log from its first event into a new file; `stdout` and `stderr` are null in it.
 
-    `Conflict` when the file is there already, `Damaged` when the log has a gap.
+    `Conflict` when the file is there already, `Damaged` when the log has a gap; in a part of a log (not
+    `whole`) there are gaps.
     """
     if path.exists():
         raise Conflict(f"{path} exists already")
-    store = Store(path)
+    store = Store(path, whole=whole)
     try:
         rest = iter(records)
         while lot := list(islice(rest, LOT)):

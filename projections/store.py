@@ -94,7 +94,7 @@ class Store:
     """Open or create the file; one that cannot be opened is moved aside, and `moved` says where.
 
     `memory` bounds all of DuckDB in this process.  `prepare` gets the connection before file access is shut
-    off for good.  `Unavailable` when another process holds the file.
+    off for good.  A part of a log (not `whole`) has gaps.  `Unavailable` when another process holds the file.
     """
 
     def __init__(
@@ -104,7 +104,9 @@ class Store:
         memory: str | None = None,
         threads: int = 2,
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+        whole: bool = True,
     ) -> None:
+        self._whole = whole
         self.path, self.logs, self.moved = path, logs, None
         self._lock = threading.RLock()
         memory = memory or cap()
@@ -170,13 +172,13 @@ class Store:
     def _apply(self, piece: list[Record]) -> None:
         wanted = self._mark.seq + 1
         for record in piece:
-            if record.seq != wanted:
+            if record.seq != wanted and (self._whole or record.seq < wanted):
                 raise Damaged(
                     f"the log has a gap: event {wanted} is missing before {record.seq}",
                     missing=wanted,
                     found=record.seq,
                 )
-            wanted += 1
+            wanted = record.seq + 1
         rows = msgspec.json.encode([record.row for record in piece]).decode()
         try:
             self._commit(piece, rows, _FAST)

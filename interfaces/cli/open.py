@@ -1,6 +1,7 @@
-"""The dashboard in a browser."""
+"""The dashboard in a browser: of a node, or of an exported file."""
 
 import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -13,21 +14,57 @@ if TYPE_CHECKING:
 
 
 @click.command("open")
-@click.argument("entity", metavar="[ID]", required=False)
+@click.argument("entity", metavar="[ID|FILE]", required=False)
 @click.option("--print", "only_print", is_flag=True, help="Print the address, and open nothing.")
 @place
 def open_verb(settings: Any, entity: str | None, only_print: bool) -> None:
-    r"""Open the dashboard, or the page of an execution, in a browser.
+    r"""Open the dashboard, or the page of an execution, in a browser; or a FILE that `export` wrote.
 
     The address lets one browser in, once and within a minute; it needs no token.
 
+    A file needs no node, no bus and no network.  Its pages are there until Ctrl-C, for this machine only,
+    and can only be read.
+
     \b
     hindbrain open
+    hindbrain open build.capsule
     ssh build hindbrain open --print
     """
+    if entity is not None and ("." in entity or "/" in entity or Path(entity).exists()):
+        _show(Path(entity), only_print)
+        return
     address = _address(settings(), entity)
     if only_print or not webbrowser.open(address):
         click.echo(address)
+
+
+def _show(file: Path, only_print: bool) -> None:
+    """Show a capsule until we are told to stop."""
+    import signal
+    import threading
+
+    from interfaces.offline import opened
+    from interfaces.web import Web
+
+    stop = threading.Event()
+
+    def ended(number: int, frame: object) -> None:  # noqa: ARG001  the shape of every handler
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ended)
+    with opened(file) as engine:
+        web = Web(engine.settings, None, lambda _: engine)
+        web.start()
+        try:
+            executions = engine.manifest.executions
+            address = web.url + (f"/executions/{executions[0]}" if len(executions) == 1 else "/")
+            if only_print or not webbrowser.open(address):
+                click.echo(address)
+            click.echo(f"{file} is shown until Ctrl-C, for reading only", err=True)
+            stop.wait()
+        finally:
+            web.stop()
 
 
 def _address(settings: "Settings", entity: str | None) -> str:
@@ -44,6 +81,6 @@ def _address(settings: "Settings", entity: str | None) -> str:
     if entity is not None:
         room = {"exec": "executions", "plan": "plans"}.get(entity.partition("_")[0])
         if room is None:
-            raise Validation(f"{entity!r} is no id of an execution or a plan", field="id")
+            raise Validation(f"{entity!r} is no id of an execution or a plan, and no file", field="id")
         query["to"] = f"/{room}/{entity}"
     return f"{url}/open?{urlencode(query)}"

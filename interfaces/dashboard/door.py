@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from events.clock import millis
 from events.errors import HindbrainError, Validation
 from interfaces import sse
 from interfaces.dashboard import acts, output, pages, words
@@ -126,6 +127,10 @@ class Dashboard:
             return await self._refused(request, error)
         return RedirectResponse(f"{place}?{urlencode({'min_seq': seq})}", 303)
 
+    def _now(self) -> int:
+        """The moment that is now, in milliseconds since 1970."""
+        return millis(self._engine.as_of) if self._engine.as_of else round(time.time() * 1000)
+
     def _endpoint(self, page: pages.Page) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             return await self._page(request, page)
@@ -136,7 +141,7 @@ class Dashboard:
         asked = {**request.query_params, **request.path_params}
         moment = {name: asked.get(name, "") for name in (*MOMENT, "min_seq")}
         try:
-            look = await Look.open(self._engine, _now(), **moment)
+            look = await Look.open(self._engine, self._now(), **moment)
             shown = await page.show(look, asked)
         except HindbrainError as error:
             return await self._refused(request, error)
@@ -148,7 +153,7 @@ class Dashboard:
         self, request: Request, error: HindbrainError, given: dict[str, str] | None = None
     ) -> Response:
         """Say on a page what went wrong; where a form was filled in, it is not lost."""
-        look = Look(self._engine, _now())
+        look = Look(self._engine, self._now())
         shown: dict[str, Any] = {
             "title": "That did not work",
             "look": look,
@@ -186,7 +191,3 @@ def _headers(nonce: str) -> dict[str, str]:
         "Referrer-Policy": "same-origin",  # with no-referrer, forms would come from nowhere
         "Cache-Control": "no-store",
     }
-
-
-def _now() -> int:
-    return round(time.time() * 1000)

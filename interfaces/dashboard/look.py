@@ -60,6 +60,11 @@ class Look:
         self.now = min(self.now, millis(_time(at))) if at else millis(last) if last else self.now
 
     @property
+    def still(self) -> bool:
+        """Whether nothing can be done and nothing will change: it is the past, or no node is there."""
+        return self.past or bool(self.engine.as_of)
+
+    @property
     def time(self) -> str:
         """The moment, RFC 3339 UTC."""
         return stamp(self.now)

@@ -4,7 +4,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from events.errors import HindbrainError, NotFound
+from events.errors import Conflict, HindbrainError, NotFound
 from interfaces import life, search
 from interfaces.dashboard import graph
 from interfaces.dashboard.look import Look, Row
@@ -266,6 +266,8 @@ async def find(look: Look, asked: Asked) -> dict[str, Any]:
 
 async def submit(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001  the shape of every page
     """The form for something to run."""
+    if look.engine.as_of:
+        raise Conflict("this is a capsule: it shows what was, and nothing can be run in it")
     nodes = await look.rows("SELECT DISTINCT unnest(languages) AS language FROM nodes ORDER BY 1")
     return {"languages": [row["language"] for row in nodes]}
 

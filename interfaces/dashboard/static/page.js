@@ -67,7 +67,7 @@ for (const name of ["pointerup", "pointercancel", "dragend"]) {
 
 // Browsers keep few connections to one place: a page that nobody sees lets go of its own.
 document.addEventListener("visibilitychange", () => {
-  if ("past" in document.body.dataset) return;
+  if ("still" in document.body.dataset) return;
   if (document.hidden) source?.close();
   else {
     listen();
@@ -102,7 +102,7 @@ async function visit(url, remember = true) {
 function moment(seq) {
   const url = new URL(location);
   for (const name of ["seq", "at", "min_seq"]) url.searchParams.delete(name);
-  if (seq < Number($("seq").max)) url.searchParams.set("seq", Math.max(1, seq));
+  if (seq < Number($("seq").max)) url.searchParams.set("seq", Math.max(Number($("seq").min), seq));
   visit(url);
 }
 
@@ -164,7 +164,7 @@ function begin() {
   }
   const past = "past" in document.body.dataset, output = $("output");
   if (output) release = show(output, { past, stale, fresh: () => {}, progress, over: () => {} });
-  if (!past) listen();
+  if (!("still" in document.body.dataset)) listen();
   $("seq").addEventListener("input", (event) => { $("event").textContent = Number(event.target.value).toLocaleString("en"); });
   $("seq").addEventListener("change", (event) => moment(Number(event.target.value)));
   $("moment").addEventListener("submit", (event) => { event.preventDefault(); moment(Number($("seq").value)); });
