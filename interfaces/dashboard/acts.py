@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+import msgspec
 from starlette.requests import Request
 
 from events.errors import NotFound, TooLarge, Validation
@@ -25,7 +26,7 @@ FIELDS = {
 ACTS = {
     *(("execution", verb) for verb in ("cancel", "retry")),
     *(("plan", verb) for verb in ("cancel", "pause", "resume", "rerun")),
-    *(("playbook", verb) for verb in ("cancel", "pause", "resume")),
+    *(("playbook", verb) for verb in ("cancel", "pause", "resume", "answer")),
     *(("schedule", verb) for verb in ("pause", "resume", "run")),
     *(("module", verb) for verb in ("pause", "resume", "restart")),
     *(("dead", verb) for verb in ("retry", "discard")),
@@ -56,6 +57,8 @@ async def act(engine: "ExecutionEngine", kind: str, verb: str, given: dict[str, 
         raise NotFound(f"a page cannot ask for {kind}.{verb}")
     field = FIELDS[kind]
     which: dict[str, Any] = {field: given.get(field, "")}
+    if verb == "answer":
+        which |= {"value": _value(given.get("value", "")), "step": given.get("step"), "by": "dashboard"}
     reply = await engine.request(kind, verb, **which)
     entity = reply.get("plan_id") or reply.get("execution_id") or given[field]
     pages = {"exec": "/executions/", "plan": "/plans/", "play": "/playbooks/"}
@@ -88,6 +91,14 @@ async def submit(engine: "ExecutionEngine", given: dict[str, str]) -> tuple[str,
         wish["timeout_ms"] = _milliseconds(seconds)
     reply = await engine.submit(wish)
     return f"/executions/{reply.execution_id}", reply.seq
+
+
+def _value(text: str) -> Any:
+    """An answer is JSON, or else text."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
 
 
 def _milliseconds(seconds: str) -> int:

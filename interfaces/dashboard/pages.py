@@ -184,7 +184,7 @@ async def playbook(look: Look, asked: Asked) -> dict[str, Any]:
     )
     questions = await look.rows("SELECT * FROM inputs WHERE playbook_id = ? AND status = 'waiting'", name)
     title = row["description"] or row["playbook_code"] or name
-    return {"one": row, "phases": phases, "steps": steps, "asked": questions, "title": title}
+    return {"one": row, "phases": phases, "steps": steps, "questions": questions, "title": title}
 
 
 async def schedules(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001  the shape of every page

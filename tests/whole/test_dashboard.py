@@ -427,6 +427,39 @@ async def test_schedules_are_paused_and_run_by_buttons(info: dict[str, Any], bus
     await bus.ask("schedule.delete", {"schedule_id": made["schedule_id"]})
 
 
+async def test_what_a_playbook_asks_is_answered_on_its_page(info: dict[str, Any], bus: Foreign) -> None:
+    number = {"message": "How many <b>rooms</b>?", "schema": {"type": "integer", "minimum": 1}}
+    sure = {"message": "Go on?", "schema": {"type": "boolean"}}
+    steps = [
+        {"name": "rooms", "input": number},
+        {"name": "sure", "input": sure},
+        {"name": "build", "shell": {"command": "echo built"}},
+    ]
+    wish = {"name": "questions", "phases": [{"id": "p", "name": "Ask", "steps": steps}]}
+    playbook = (await bus.ask("playbook.run", wish))["playbook_id"]
+    async with visit(f"{info['http_url']}/playbooks/{playbook}") as page:
+        await expect(page.locator("#asked")).to_contain_text("How many <b>rooms</b>?")
+        await picture(page, "playbook-asks")
+        assert not await audit(page)
+        await page.get_by_label("Answer to rooms").fill("0")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("minimum")
+        await page.goto(f"{info['http_url']}/playbooks/{playbook}")
+        await page.get_by_label("Answer to rooms").fill("3")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#asked")).to_contain_text("Go on?")
+        await page.get_by_role("button", name="Yes").click()
+        await expect(page.locator("#state .status")).to_have_text("completed")
+        await expect(page.locator("#asked")).to_be_hidden()
+        await expect(page.locator("#steps tr", has_text="build")).to_contain_text("completed")
+        query = f"SELECT answer, answered_by FROM inputs WHERE playbook_id = '{playbook}' ORDER BY asked_at"
+        rows = (await bus.ask("query.sql", {"sql": query, "min_seq": await bus.last()}))["rows"]
+        assert rows == [["3", "dashboard"], ["true", "dashboard"]]
+        await page.click("nav >> text=Playbooks")
+        await expect(page.locator("tr", has_text="questions")).to_contain_text("completed")
+        await picture(page, "playbooks")
+
+
 GREETER = """
 import msgspec
 from actors.plugin import Context, Plugin
