@@ -7,6 +7,7 @@ reads what is stored, then takes from the bus what fits exactly behind, and read
 import asyncio
 import base64
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,6 +16,7 @@ import msgspec
 
 from bus.tasks import end
 from events.errors import HindbrainError, Timeout, Unavailable
+from interfaces.together import HELD, QUIET_SECONDS, recent, tail
 
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
@@ -25,12 +27,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 STREAMS = ("stdout", "stderr")
-HELD = 256
-"""So many values wait for a slow reader; then the bus waits."""
 PAGE = 256 * 1024
 """Bytes that are asked for at once."""
-QUIET_SECONDS = 3.0
-"""After so long without a word it is asked whether there was something to say."""
 PATIENCE = 60
 """How many quiet spells a node may be away before its followers give up."""
 
@@ -63,12 +61,19 @@ class _Reader:
         self.next = offset
         self.over = False
 
-    async def page(self) -> list[Chunk]:
-        """Read what is there, at most a page; nothing when all was read."""
+    async def page(self, shared: bool = False) -> list[Chunk]:
+        """Read what is there, at most a page; nothing when all was read.
+
+        A `shared` answer may be one that somebody else got a moment ago.
+        """
         if self.over:
             return []
-        body = {**self._ask, "offset": self.next, "max_bytes": PAGE}
-        reply = await self._engine.request("execution", "logs", **body)
+        body: dict[str, Any] = {**self._ask, "offset": self.next, "max_bytes": PAGE}
+
+        def ask() -> Coroutine[Any, Any, dict[str, Any]]:
+            return self._engine.request("execution", "logs", **body)
+
+        reply = await (recent(self._engine, tuple(body.values()), ask) if shared else ask())
         chunks = [
             Chunk(piece["stream"], piece["offset"], piece.get("time"), base64.b64decode(piece["base64"]))
             for piece in reply["chunks"]
@@ -77,9 +82,9 @@ class _Reader:
         self.over = reply["end"]
         return chunks
 
-    async def chunks(self) -> AsyncGenerator[Chunk]:
+    async def chunks(self, shared: bool = False) -> AsyncGenerator[Chunk]:
         """Read everything that is there."""
-        while page := await self.page():
+        while page := await self.page(shared):
             for chunk in page:
                 yield chunk
 
@@ -100,10 +105,10 @@ async def stored(
             yield chunk
 
 
-async def _merged(readers: Mapping[str, _Reader]) -> AsyncGenerator[Chunk]:
+async def _merged(readers: Mapping[str, _Reader], shared: bool = False) -> AsyncGenerator[Chunk]:
     heads: dict[str, tuple[Chunk, AsyncGenerator[Chunk]]] = {}
     for stream, reader in readers.items():
-        chunks = reader.chunks()
+        chunks = reader.chunks(shared)
         if (first := await anext(chunks, None)) is not None:
             heads[stream] = first, chunks
     while heads:
@@ -124,16 +129,19 @@ async def follow(
     readers = _readers(engine, execution_id, offsets)
     async for chunk in _merged(readers):
         yield chunk
-    client = await engine.client()
-    places = {stream: readers[stream].next if stream in readers else None for stream in STREAMS}
+    places = {name: readers[name].next if name in readers else None for name in STREAMS}
     away, look = 0, dict[str, _Reader]()
-    async with _listening(client.subscribe_output(execution_id, **places)) as heard:
+    async with tail(engine, execution_id, places) as (heard, joined):
+        if joined:
+            async for chunk in _merged(readers):
+                yield chunk
         while not all(reader.over for reader in readers.values()):
+            quiet = False
             try:
                 async with asyncio.timeout(QUIET_SECONDS):
                     piece = await heard.get()
             except TimeoutError:
-                piece = None
+                piece, quiet = None, True
             if piece is None:
                 # Nothing was said for long, or all was said: the files know.
                 look = readers
@@ -150,7 +158,7 @@ async def follow(
                     reader.next += len(new)
                     yield chunk
             try:
-                async for chunk in _merged(look):
+                async for chunk in _merged(look, quiet):
                     yield chunk
                 away, look = 0, {}
             except (Timeout, Unavailable):
@@ -167,10 +175,12 @@ async def progress(engine: "ExecutionEngine", entity: str) -> AsyncGenerator[dic
     async with _listening(watch) as heard:
         last: dict[str, Any] | None = None
         told: dict[str, Any] | None = None
+        quiet = False
         while True:
             if told is None:
                 try:
-                    told = await standing(engine, kind, entity)
+                    ask = functools.partial(standing, engine, kind, entity)
+                    told = await (recent(engine, (kind, entity), ask) if quiet else ask())
                     away = 0
                 except (Timeout, Unavailable):
                     away += 1
@@ -184,8 +194,9 @@ async def progress(engine: "ExecutionEngine", entity: str) -> AsyncGenerator[dic
             try:
                 async with asyncio.timeout(QUIET_SECONDS):
                     told = await heard.get()
+                quiet = False
             except TimeoutError:
-                told = None
+                told, quiet = None, True
 
 
 def _differs(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ PROOFS = (
     "actors",
     "inbox",
     "crowd",
+    "streams",
     "pair",
     "trees",
     "past",
