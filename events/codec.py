@@ -20,6 +20,7 @@ from events import (
     playbook,
     plugin,
     schedule,
+    task,
     template,
     workspace,
 )
@@ -42,6 +43,7 @@ KINDS: dict[str, ModuleType] = {
     "artifact": artifact,
     "workspace": workspace,
     "playbook": playbook,
+    "task": task,
 }
 """What there can be facts about."""
 

@@ -20,6 +20,7 @@ PREFIXES = {
     "decision": "dec",
     "playbook": "play",
     "checkpoint": "ckpt",
+    "task": "task",
 }
 TOKEN = re.compile(r"[a-z0-9_-]{1,64}")
 """What may stand in a subject; a full match is meant."""

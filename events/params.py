@@ -266,6 +266,19 @@ def values(given: Any, look: Look, *, batch: bool = False) -> Any:
             return given
 
 
+def escaped(given: Any) -> Any:
+    """The tree that `values` makes this one of, whatever stands in its texts."""
+    match given:
+        case str():
+            return _REFERENCE.sub(lambda match: f"${match[0]}" if _ours(match, False) else match[0], given)
+        case dict():
+            return {key: escaped(each) for key, each in cast(dict[str, Any], given).items()}
+        case list() | tuple():
+            return [escaped(each) for each in cast(list[Any], given)]
+        case _:
+            return given
+
+
 def fill(ask: Submit, look: Look, *, batch: bool = False) -> Submit:
     """Put values into all that is to be run; into a line for a shell they come through the environment."""
     if not refers(ask):

@@ -125,6 +125,8 @@ class Definition(Message):
     env: dict[str, str] = {}
     git: bool = False
     """Whether the files of its beginning are committed in its working directory."""
+    metadata: dict[str, Any] = {}
+    """What others note about it; kept as it is."""
 
 
 class Spot(Message):

@@ -20,6 +20,7 @@ from events.asks import (
     playbook,
     schedule,
     tables,
+    task,
     template,
     threads,
 )
@@ -378,4 +379,5 @@ VERBS: tuple[Verb, ...] = (
     *decision.VERBS,
     *artifact.VERBS,
     *playbook.VERBS,
+    *task.VERBS,
 )

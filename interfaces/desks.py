@@ -17,6 +17,7 @@ from actors.playbooks import Playbooks
 from actors.saving import Saver
 from actors.schedules import Schedules
 from actors.submitting import Submitting
+from actors.taskdesk import TaskDesk
 from actors.templates import Templates
 from actors.undo import Undo
 from actors.vault import Vault
@@ -35,12 +36,13 @@ def desks(
     archivist: Callable[[Any], None],
     saver: Saver,
     attendant: Callable[[Any], None],
+    messenger: Callable[[Any], None],
 ) -> tuple[Again, Verbs]:
     """Set up all of them.
 
     `gateway` is told what has to go on in its thread, `bounds` of new limits, `waiter` who waits for the
     end of a plan, and `archivist` whose artifacts are to be kept or read,
-    `attendant` who waits for a playbook.
+    `attendant` who waits for a playbook, `messenger` who waits for a task.
     """
 
     def turn(call: Call, act: Callable[[], None]) -> None:
@@ -55,4 +57,5 @@ def desks(
     verbs |= Artifacts(Clerk(journal, doors), archivist).verbs
     shared = (Clerk(journal, doors), journal, home, vault, saver, turn)
     verbs |= Playbooks(*shared, attendant).verbs | Checkpoints(*shared).verbs
+    verbs |= TaskDesk(Clerk(journal, doors), journal, doors, turn, messenger).verbs
     return again, verbs | Undo(journal, doors, verbs, turn).verbs

@@ -31,13 +31,13 @@ OURS = {
     *("HINDBRAIN_PLAYBOOK_ID", "HINDBRAIN_PHASE_ID"),
 }
 """What a node tells its commands in their environment; no settings."""
-SINGLE = ("timer", "planner", "limiter", "scaler", "playbook")
+SINGLE = ("timer", "planner", "limiter", "scaler", "playbook", "task")
 """Roles that only one node plays at a time; another takes over when it is gone."""
 ROLES = ("nats", "gateway", "executor", "worker", "projector", "monitor", *SINGLE, "web")
 MASK = "***"
 LISTS = ("roles", "chat.show", "chat.users")
 """Settings that may also be given as words with commas or spaces between them."""
-TREES = ("plugins", "modules", "categories", "mcp")
+TREES = ("plugins", "modules", "categories", "mcp", "remotes")
 """Settings whose own keys are names that people choose."""
 
 
@@ -194,6 +194,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """How many workers a category may have, where that is not what it is by itself."""
     mcp: dict[str, Mcp] = {}
     """MCP servers whose tools may be called (`hindbrain call`, and steps of playbooks), by name."""
+    remotes: dict[str, str] = {}
+    """Other Hindbrains that tasks may be handed to (`remote:<url>`): the token of each, by its address."""
     workers_max: int = TOTAL_MAX
     """How many workers there may be in all modules together."""
     right: str = "trusted"
@@ -308,6 +310,8 @@ def _shown(key: str, value: Any) -> Any:
             return value.replace(f":{secret}@", f":{MASK}@") if secret else value
         case tuple():
             return list(cast("tuple[Any, ...]", value))
+        case dict() if key == "remotes":
+            return dict.fromkeys(cast("dict[str, str]", value), MASK)
         case dict() if key == "mcp":
             return {name: _veiled(server) for name, server in cast("dict[str, Mcp]", value).items()}
         case _:

@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
-from actors import attempt, gate, gateway, linux, monitor, plans, playbooks
+from actors import attempt, gate, gateway, linux, monitor, plans, playbooks, taskdesk
 from actors.actor import Actor
 from actors.archivist import Archivist
 from actors.conductor import Conductor
+from actors.courier import Courier
 from actors.executor import Executor
 from actors.files import Files
 from actors.gateway import Calls, Gateway, Home, milliseconds
@@ -67,7 +68,7 @@ TOLD = (
 )
 """Events of executions that somebody in this process waits for."""
 ENDS = frozenset(event.name() for event in execution.TERMINAL)
-LED = ("plan", "schedule", "template", "playbook")
+LED = ("plan", "schedule", "template", "playbook", "task")
 """Kinds of which the single roles are told everything."""
 SINGLE: dict[str, type[Role]] = {
     "timer": Timer,
@@ -75,6 +76,7 @@ SINGLE: dict[str, type[Role]] = {
     "limiter": Limiter,
     "scaler": Scaler,
     "playbook": Conductor,
+    "task": Courier,
 }
 READY_SECONDS = 15.0
 RECORD_SECONDS = 20.0
@@ -125,7 +127,7 @@ class Troupe:
         }
         self._leading: dict[str, Role] = {}
         """The roles as they are played by this node, whether they are its own now or not."""
-        heard = LED if self._tenures else ("plan", "playbook")
+        heard = LED if self._tenures else ("plan", "playbook", "task")
         self._led = [Feed(bridge, self._lead, (), kind) for kind in heard]
         self._led.append(Feed(bridge, self._bounds, (), "limit"))
         self._services = Services(
@@ -254,11 +256,12 @@ class Troupe:
             "modules": self.workers.modules,
             "waiter": lambda: plans.waiter(self.log, self._to("waiter")),
             "attendant": lambda: playbooks.waiter(self.log, self._to("attendant")),
+            "messenger": lambda: taskdesk.waiter(self.log, self._to("messenger")),
             "archivist": self._archivist,
         }
         made |= {name: functools.partial(self._role, name) for name in self._tenures}
         playing = {*self.roles, "warden", *(["tailer"] if "executor" in self.roles else [])}
-        playing |= {"waiter", "attendant", "archivist"} if "gateway" in self.roles else set()
+        playing |= {"waiter", "attendant", "messenger", "archivist"} if "gateway" in self.roles else set()
         playing |= {"modules"} if "worker" in self.roles or self._stage.home.residents else set()
         children = [
             Child(name, _player(make, name), limit=MAILBOX) for name, make in made.items() if name in playing
@@ -276,7 +279,8 @@ class Troupe:
         }
         home, tell = self._stage.home, self._to("gateway")
         verbs = self.workers.desk(lambda: self._gate, tell).verbs
-        given = (self._to("waiter"), self._to("archivist"), self._saver, self._to("attendant"))
+        waiting = (self._to("attendant"), self._to("messenger"))
+        given = (self._to("waiter"), self._to("archivist"), self._saver, *waiting)
         again, others = desks(home, self.log, self._doors, self._vault, tell, self._bounds, *given)
         verbs |= others
         gateway = self._gate = Gateway(
@@ -414,6 +418,8 @@ class Troupe:
             self._tell("waiter", news)
         if "gateway" in self.roles and (rest := playbooks.settled(facts, self._vault)):
             self._tell("attendant", rest)
+        if "gateway" in self.roles and (told := taskdesk.settled(facts)):
+            self._tell("messenger", told)
         for name, role in self._leading.items():
             if role.tenure.left <= 0:
                 continue

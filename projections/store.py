@@ -34,6 +34,7 @@ from projections.playbooks import PLAYBOOKS
 from projections.projection import Projection, Selection
 from projections.record import Record
 from projections.standing import LIMITS, SCHEDULES, TEMPLATES
+from projections.tasks import TABLES
 
 PROJECTIONS: tuple[Projection, ...] = (
     EXECUTIONS,
@@ -46,6 +47,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     ARTIFACTS,
     WORKSPACES,
     *PLAYBOOKS,
+    *TABLES,
     NODES,
     FINDINGS,
     MODULES,

@@ -138,6 +138,9 @@ ABOUT = {
     "checkpoints": "One row per checkpoint; what it holds lies in the object store `BRAIN_BLOBS`.",
     "phase_summaries": "What was last said of each phase.",
     "inputs": "One row per question that a playbook asked.",
+    "task_ir": "One row per task: phases that go from engine to engine.",
+    "task_phases": "One row per task and phase.",
+    "handoffs": "One row per handoff of a phase of a task, from engine to engine.",
     "artifacts": "One row per artifact that ever was registered.",
     "workspaces": "One row per workspace.",
     "dead_letters": "Executions that were lost with their workers again and again and are parked: "

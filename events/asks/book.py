@@ -37,6 +37,8 @@ class Book(Strict):
     """Of all that it runs."""
     git: bool = False
     """Whether its working directory becomes a git repository with a first commit, unless it is one."""
+    metadata: dict[str, Any] = {}
+    """What others note about it; kept as it is."""
 
 
 class Part(Strict):
@@ -98,6 +100,7 @@ def definition(book: Book) -> Definition:
         working_dir=book.working_dir,
         env=book.env,
         git=book.git,
+        metadata=book.metadata,
     )
 
 

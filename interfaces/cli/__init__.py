@@ -30,6 +30,7 @@ VERBS = {
     "batch": ("batch", "Run the same command for many items."),
     "template": ("template", "Keep plans under a name, and start them."),
     "playbook": ("playbook", "Run playbooks: long chains that go on where they stopped."),
+    "task": ("task", "Tasks: phases that go from engine to engine."),
     "artifact": ("artifact", "Keep files under their hash, and get them back."),
     "workspace": ("workspace", "Folders that playbooks share."),
     "schedule": ("schedule", "Run something later, or again and again."),

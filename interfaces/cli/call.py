@@ -14,7 +14,7 @@ from interfaces.cli.options import place
 if TYPE_CHECKING:
     from interfaces.settings import Settings
 
-FAILED = 1
+FAILED, REMOTE = 1, "remote:"
 TEXT_MOST = 32 * 1024
 """Bytes of text that become an output of a step."""
 
@@ -26,6 +26,8 @@ TEXT_MOST = 32 * 1024
 @place
 def call_verb(settings: Any, server: str, tool: str | None, arguments: str | None) -> None:
     r"""Call a tool of an MCP server that the settings name; without a tool, list those that there are.
+
+    A server `remote:URL` is another Hindbrain, which is handed a phase of a task.
 
     What it answers is printed; in a step of a playbook its text is the output `text`, and what it answers as
     data is `content`.  A tool that failed ends with 1.
@@ -46,6 +48,10 @@ def call_verb(settings: Any, server: str, tool: str | None, arguments: str | Non
 async def _call(settings: "Settings", server: str, tool: str | None, arguments: dict[str, Any]) -> int:
     from interfaces.tools import called, listed
 
+    if server.startswith(REMOTE):
+        from interfaces.remote import followed
+
+        return await followed(settings, server.removeprefix(REMOTE), arguments)
     if tool is None:
         for name, text in await listed(settings, server):
             click.echo(f"{name}  {text}".rstrip())

@@ -19,6 +19,7 @@ from events import (
     plan,
     playbook,
     schedule,
+    task,
     template,
     view,
     workspace,
@@ -44,6 +45,7 @@ DECIDERS: dict[str, Decider[Any]] = {
     "artifact": artifact.ARTIFACT,
     "workspace": workspace.WORKSPACE,
     "playbook": playbook.PLAYBOOK,
+    "task": task.TASK,
 }
 
 
