@@ -18,6 +18,7 @@ from events.asks.module import SubmitJob, SubmitTask
 from events.errors import Conflict, Validation
 from events.job import Job
 from events.ports import Call
+from events.spec import Submit
 
 RANKS = ("public", "trusted", "admin")
 
@@ -58,6 +59,9 @@ class Rights:
 def stated(ask: Any) -> Generator[Job]:
     """Every job that a request names: one to be run now, or in steps of whatever depth."""
     match ask:
+        case Submit(job=job):  # the most frequent by far, and nothing else in it can hold one
+            if job is not None:
+                yield job
         case Job():
             yield ask
         case SubmitJob(type=kind):
