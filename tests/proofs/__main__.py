@@ -33,6 +33,7 @@ PROOFS = (
     "workers",
     "neighbours",
     "findings",
+    "sleepers",
     "limits",
     "plans_rules",
     "agent",
