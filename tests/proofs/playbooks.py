@@ -154,7 +154,7 @@ async def _judge(
     )
     report.claim(not restarts_unsaid(log), "none was started again unsaid", restarts_unsaid(log))
     report.claim(not unlinked(log), "the log is whole")
-    await executions.compare(report, node, log, them)
+    await executions.compare(report, log, them)
 
 
 async def _story(them: Outsider, playbook: str) -> Any:
