@@ -13,10 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from nats.aio.msg import Msg
 
 from actors import heap
 from actors.actor import Actor
@@ -43,6 +42,9 @@ from projections.loose import Sample
 from projections.queries import Queries
 from projections.record import Record
 from projections.store import Store
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
 
 log = logging.getLogger(__name__)
 
@@ -310,7 +312,7 @@ def run(bridge: Bridge, store: Store, node: str) -> None:
         except Damaged as reason:
             damaged(reason)
 
-    def sampled(message: Msg) -> None:
+    def sampled(message: "Msg") -> None:
         projector.tell(Samples([msgspec.json.decode(message.data)]))
 
     async def listen() -> None:

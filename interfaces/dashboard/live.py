@@ -8,13 +8,13 @@ import time
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from nats.aio.msg import Msg
-
 from bus import subjects
 from bus.bridge import Subscription
 from events.clock import stamp
 
 if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
     from interfaces.api import ExecutionEngine
 
 GATHER_SECONDS = 0.3
@@ -81,14 +81,14 @@ class Hub:
                 while self._heard:
                     await bridge.unsubscribe(self._heard.pop())
 
-    def _hear(self, message: Msg) -> None:
+    def _hear(self, message: "Msg") -> None:
         seq = int((message.headers or {}).get("Nats-Sequence", "0"))
         if seq > self._seq:
             self._seq = seq
             news, self._news = self._news, asyncio.Event()
             news.set()
 
-    def _sample(self, message: Msg) -> None:  # noqa: ARG002  the shape of every listener
+    def _sample(self, message: "Msg") -> None:  # noqa: ARG002  the shape of every listener
         self._samples += 1
 
 
