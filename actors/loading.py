@@ -43,6 +43,7 @@ class Loading:
             pool = self._pools[name] = Pool(name, source, overrides=self._overrides.get(name, {}))
             self._read()
         pool.source, pool.wanted, pool.refusal = source, True, ""
+        pool.used = time.monotonic()
         pool.loads += 1
         self._loading.setdefault(name, []).append(done)
 

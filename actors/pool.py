@@ -159,7 +159,8 @@ class Pool:
         idle = self.profile.idle_seconds
         if idle is None or self.manifest is None:
             return False
-        if self.queue or self.active:
+        if self.queue or self.active or self.later or self.up("starting"):
+            # Also one that is on its way up is there for somebody.
             self.used = time.monotonic()
         return time.monotonic() - self.used > idle
 

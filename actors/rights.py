@@ -59,7 +59,7 @@ class Rights:
 def stated(ask: Any) -> Generator[Job]:
     """Every job that a request names: one to be run now, or in steps of whatever depth."""
     match ask:
-        case Submit(job=job):  # the most frequent by far, and nothing else in it can hold one
+        case Submit(job=job) if type(ask) is Submit:  # the most frequent by far; nothing else in it holds one
             if job is not None:
                 yield job
         case Job():

@@ -110,6 +110,7 @@ async def _everything(bus: Foreign, ask: Any) -> None:
     await ask("execution.list", {"limit": 3})
     await _plans(bus, ask)
     await _playbooks(bus, ask)
+    await _tasks(ask)
     await _standing(ask)
     await _modules(ask)
     await ask("query.sql", {"sql": "SELECT * FROM executions", "limit": 3})
@@ -129,6 +130,7 @@ async def _modules(ask: Any) -> None:
         "job.types",
         "plugin.list",
         "plugin.tools",
+        "plugin.resources",
         "decision.list",
     ):
         await ask(verb, {})
@@ -141,6 +143,7 @@ async def _modules(ask: Any) -> None:
         "job.submit", {"type": "site-builder:call", "data": {"function": "os.path:join", "args": ["a"]}}
     )
     await ask("plugin.call", {"name": "nothing"})
+    await ask("plugin.read", {"uri": "nothing://"})
     await ask("plugin.load", {"name": "nothing"})
     await ask("plugin.unload", {"name": "nothing"})
 
@@ -237,6 +240,29 @@ async def _playbooks(bus: Foreign, ask: Any) -> None:
     await ask("playbook.diff", {**one, "other_id": fork["playbook_id"]})
     await ask("playbook.list", {"limit": 1})
     await ask("query.why", one)
+
+
+async def _tasks(ask: Any) -> None:
+    """Tasks, which go from engine to engine."""
+
+    def phase(name: str, command: str) -> dict[str, Any]:
+        steps = [{"name": "do", "shell": {"command": command}}]
+        work = {"phases": [{"id": "only", "steps": steps}]}
+        return {"id": name, "preferred_engine": f"playbook:{name}", "work": work}
+
+    phases = [phase("a", "exit 1"), phase("b", "true")]
+    one = {"task_id": (await ask("task.submit", {"task": {"phases": phases}}))["task_id"]}
+    await ask("task.submit", {"task": {"phases": []}})
+    await ask("task.wait", {**one, "timeout_ms": 20_000})
+    await ask("task.resume", one)
+    hand = {"to_engine": "playbook:other", "reason": "r", "work": phase("a", "true")["work"]}
+    await ask("task.handoff", {**one, **hand})
+    await ask("task.wait", {**one, "timeout_ms": 20_000})
+    await ask("task.get", one)
+    await ask("task.cancel", {**one, "reason": "r"})
+    await ask("task.list", {"limit": 1})
+    old = {"id": 7, "title": "Make it", "status": "todo", "command": "true"}
+    await ask("task.import", {"tasks": [old], "source": "old"})
 
 
 async def _standing(ask: Any) -> None:
