@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 PLACE = ROOT / ".cache" / "peers"
 PYTHON = PLACE / "bin" / "python"
 PINNED = ("huey==3.5.4", "dramatiq[redis]==2.2.1", "redis==8.1.0")
-BULLMQ = "bullmq@6.7.0"
+BULLMQ = ("bullmq@6.7.0", "ioredis@6.0.0")
 HUEY, DRAMATIQ = "tests.bench.guests.withhuey", "tests.bench.guests.withdramatiq"
 
 _ours: list[subprocess.Popen[bytes]] = []
@@ -116,10 +116,10 @@ def _bullmq() -> str:
     if shutil.which("npm") is None:
         return "BullMQ, because there is no npm."
     place = PLACE / "node"
-    if not (place / "node_modules" / "bullmq").exists():
+    if not all((place / "node_modules" / each.partition("@")[0]).exists() for each in BULLMQ):
         place.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-fund", "--no-audit", "--silent", "--prefix", str(place), BULLMQ]
-        if code := subprocess.call(command, stdout=subprocess.DEVNULL):
+        command = ["npm", "install", "--no-fund", "--no-audit", "--silent", "--prefix", str(place)]
+        if code := subprocess.call([*command, *BULLMQ], stdout=subprocess.DEVNULL):
             return f"BullMQ, because npm ended with {code}."
     return ""
 

@@ -1,12 +1,16 @@
 // BullMQ on Redis: `withbullmq.mjs worker` does jobs, `withbullmq.mjs rate COUNT FLIGHT` has so many done and prints seconds.
 import { createRequire } from "node:module";
 
-const { Queue, QueueEvents, Worker } = createRequire(process.env.BENCH_MODULES + "/")("bullmq");
+const load = createRequire(process.env.BENCH_MODULES + "/");
+const { Queue, QueueEvents, Worker } = load("bullmq");
+const { Redis } = load("ioredis");
 const connection = { host: "127.0.0.1", port: Number(process.env.BENCH_STORE.split(":")[1]), maxRetriesPerRequest: null };
 const CONCURRENCY = 100;
 
-async function check(client) {
+async function check() {
+  const client = new Redis(connection);
   const [, value] = await client.config("GET", "appendfsync");
+  client.disconnect();
   if (value !== "always") throw new Error(`appendfsync is ${value}`);
 }
 
@@ -14,7 +18,7 @@ async function rate(count, flight) {
   const queue = new Queue("bench", { connection });
   const events = new QueueEvents("bench", { connection });
   await events.waitUntilReady();
-  await check(await queue.client);
+  await check();
   const results = new Map();
   let release = () => {};
   events.on("completed", ({ jobId, returnvalue }) => {
