@@ -128,6 +128,16 @@ async def test_a_phase_is_summed_up_by_a_template_by_itself_or_by_hand(bus: Fore
     assert ["by hand"] in rows
 
 
+async def test_a_job_sums_a_phase_up(bus: Foreign) -> None:
+    told = '{"text": "a job says that there are ${steps.a.outputs.n}"}'
+    job = {"type": "site-builder:call", "data": {"function": "json:loads", "args": [told]}}
+    steps = step("a", "echo n=3 >> $HINDBRAIN_OUTPUT"), {"name": "tell", "job": job}
+    playbook = await start(bus, phase("one", *steps, summary="${steps.tell.outputs.text}"))
+    await settled(bus, playbook)
+    said = (await bus.ask("playbook.summaries", {"playbook_id": playbook}))["summaries"]
+    assert [each["summary"] for each in said] == ["a job says that there are 3"]
+
+
 async def test_the_files_of_its_beginning_tell_what_there_is_to_do_and_the_story(
     bus: Foreign, info: dict[str, Any], tmp_path: Path
 ) -> None:
