@@ -262,7 +262,7 @@ class Courier(Role):
         end = End(
             phase_id=going.phase_id,
             run=going.run,
-            status=STATUS[book.ending],  # pyright: ignore[reportArgumentType]  the three of them
+            status=STATUS[book.ending],  # pyright: ignore[reportArgumentType] -- the three of them
             outputs=outputs,
             left=kept,
             summary="\n".join(summaries),

@@ -3,6 +3,8 @@
 It keeps nothing that it could not learn again: what it runs is in the log, in the keeper, and in the files.
 After a crash it asks all three.  To start an attempt is safe to ask twice, so adopting a command that runs
 already and starting one that was only claimed are the same request.
+
+It is long because a command's whole way, from the claim to its stored end, is read in one place.
 """
 
 import logging

@@ -196,7 +196,6 @@ class Modules:
                     pool.note(fact)
                 self._know(pool, each.snapshot.state)
                 if pool.resident is not None:
-                    pool.resident.paused = pool.state.status == "paused"
                     self.command(pool.name, module.Declare(profile=pool.resident.profile))
                     self.command(pool.name, module.Start())
 
@@ -224,6 +223,8 @@ class Modules:
 
     def _know(self, pool: Pool, state: module.State) -> None:
         before, pool.state = pool.state, state
+        if pool.resident is not None:
+            pool.resident.paused = state.status == "paused"
         if state.status == "stopped" and not pool.loads:
             pool.wanted = False  # it was unloaded, before this node began: it stays so until it is loaded
         if state.status != before.status:
@@ -231,8 +232,6 @@ class Modules:
                 pool.since = time.time()
                 pool.falls.clear()
                 pool.pause_until = 0.0
-            if pool.resident is not None:
-                pool.resident.paused = state.status == "paused"
             for host in pool.hosts.values():
                 host.process.say(hosting.Pause(on=state.status == "paused"))
         broken = state.status == "error"

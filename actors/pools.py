@@ -1,4 +1,7 @@
-"""The desk for modules, plugins and jobs: what is asked of them becomes a fact, or a question to a host."""
+"""The desk for modules, plugins and jobs: what is asked of them becomes a fact, or a question to a host.
+
+It is long because it is one list: every verb of the three with what is done for it.
+"""
 
 import time
 from collections.abc import Callable, Sequence

@@ -4,6 +4,8 @@ Others hold an `Address`, a name that outlives the actor behind it: what is sent
 the mailbox.  A crash is answered by a successor, at once the first time, then after a pause that doubles,
 until more than `restarts` are needed within `seconds` (all actors together); then the supervisor escalates
 and stops all.
+
+It is long because the rules of restarting only make sense together.
 """
 
 import difflib

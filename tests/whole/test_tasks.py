@@ -1,4 +1,7 @@
-"""Tasks go from engine to engine, through crashes and to other nodes, and lose nothing on the way."""
+"""Tasks go from engine to engine, through crashes and to other nodes, and lose nothing on the way.
+
+It is long because every engine and every place of a crash has a story of its own.
+"""
 
 import asyncio
 import fcntl
