@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from actors import clerk
-from actors.clerk import Gather, Table
+from actors.clerk import Gather, Table, check_page
 from actors.depot import Local
 from actors.home import Home, milliseconds
 from actors.registering import Collect, Registering
@@ -172,8 +172,7 @@ class Archivist:
     def _prune(self, ask: asks.Prune, call: Call) -> None:
         if ask.older_seconds < 0:
             raise Validation("older_seconds is negative", field="older_seconds")
-        if not 1 <= ask.limit <= 1000:
-            raise Validation("limit must be between 1 and 1000", field="limit")
+        check_page(ask.limit, 1000)
         before = milliseconds() - round(ask.older_seconds * 1000)
 
         def found(table: Table | HindbrainError) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from actors.clerk import check_page
 from events import service
 from events.errors import Validation
 from events.execution import TERMINAL
@@ -25,8 +26,7 @@ def live(where: service.Where | None, limit: int) -> tuple[str, list[Any]]:
 def _query(where: service.Where, limit: int, statuses: tuple[str, ...]) -> tuple[str, list[Any]]:
     if where.status is not None and where.status not in statuses:
         raise Validation(f"where.status is {where.status!r}: use {', '.join(statuses)}", field="where.status")
-    if not 1 <= limit <= MOST:
-        raise Validation(f"limit must be between 1 and {MOST}", field="limit")
+    check_page(limit, MOST)
     params: list[Any] = []
     parts = [f"status IN ({', '.join(repr(name) for name in statuses)})"]
     for text, value in (

@@ -7,7 +7,7 @@ import msgspec
 from actors import clerk
 from actors.again import Again, Batch
 from actors.choosing import MOST
-from actors.clerk import Gather, Verbs
+from actors.clerk import Gather, Verbs, check_page
 from actors.rehearsing import rehearse
 from events import codec, execution, ids, rehearsal, view
 from events.asks import dead
@@ -41,8 +41,7 @@ class Dead:
         }
 
     def _list(self, ask: dead.List, call: Call) -> None:
-        if not 1 <= ask.limit <= MOST:
-            raise Validation(f"limit must be between 1 and {MOST}", field="limit")
+        check_page(ask.limit, MOST)
         parts, params = [PARKED], list[Any]()
         for text, value in ((" AND module = ?", ask.module), (" AND seq < ?", ask.before)):
             if value is not None:
@@ -141,8 +140,7 @@ class Dead:
 
             self._log.load(EXECUTION, [_named(name)], Gather(1, read))
             return
-        if not 1 <= ask.limit <= MOST:
-            raise Validation(f"limit must be between 1 and {MOST}", field="limit")
+        check_page(ask.limit, MOST)
         module = "" if ask.module is None else " AND module = ?"
         params = [] if ask.module is None else [ask.module]
         sql = f"{PARKED}{module} ORDER BY seq LIMIT {ask.limit}"

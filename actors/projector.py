@@ -10,6 +10,7 @@ from typing import Any, Protocol, get_args
 import msgspec
 
 from actors import admission
+from actors.clerk import check_page
 from events import codec, service
 from events.asks import decision as decisions
 from events.asks import why as whys
@@ -216,8 +217,7 @@ class Librarian:
 
 def _page(limit: int, before: int | None) -> None:
     """Refuse a page that there cannot be."""
-    if not 1 <= limit <= 1000:
-        raise Validation("limit must be between 1 and 1000", field="limit")
+    check_page(limit, 1000)
     if before is not None and not 0 <= before < 2**63:
         raise Validation("before must be a sequence: `next` of the page before", field="before")
 
