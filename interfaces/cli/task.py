@@ -221,9 +221,7 @@ def handoff_verb(settings: Any, given: str | None, as_json: bool, **body: Any) -
             body["values"] = json.loads(given)
         except ValueError as error:
             raise click.UsageError(f"--values is no JSON: {error}") from None
-    reply = asked(
-        settings(), "task", "handoff", {name: each for name, each in body.items() if each is not None}
-    )
+    reply = asked(settings(), "task", "handoff", body)
     if as_json:
         show.dump(reply)
     else:
@@ -260,7 +258,7 @@ def cancel_verb(settings: Any, task_id: str, reason: str | None, as_json: bool) 
 
 
 def _changed(settings: "Settings", verb: str, body: dict[str, Any], as_json: bool) -> None:
-    reply = asked(settings, "task", verb, {name: each for name, each in body.items() if each is not None})
+    reply = asked(settings, "task", verb, body)
     if as_json:
         show.dump(reply)
     else:

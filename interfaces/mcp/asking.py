@@ -10,7 +10,7 @@ from events.asks.tables import Column
 from events.errors import TooLarge
 from events.message import Message
 from events.spec import Strict
-from interfaces.mcp.tools import READS, RUNS, Call, cut, tokens, tool
+from interfaces.mcp.tools import READS, RUNS, Call, begun, cut, tokens, tool
 
 STEPS_MAX = 200
 
@@ -144,13 +144,7 @@ async def plan_submit(call: Call, ask: PlanSubmit) -> Planned:
     """
     more = {"values": ask.values or None, "idempotency_key": ask.idempotency_key}
     reply = await call.engine.submit_plan(("plan", "submit"), {**ask.plan, **more})
-    return Planned(
-        plan_id=reply["plan_id"],
-        status=reply["status"],
-        message=reply["message"],
-        monitor_url=reply["monitor_url"],
-        duplicate=True if reply.get("duplicate") else UNSET,
-    )
+    return begun(Planned, reply)
 
 
 @tool(READS, "How a plan stands")

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 from events.asks import playbook as asks
 from events.message import Message
 from events.spec import Strict
-from interfaces.mcp.tools import READS, RUNS, STEERS, STOPS, Call, tool
+from interfaces.mcp.tools import READS, RUNS, STEERS, STOPS, Call, begun, tool
 
 LIST_MAX = 200
 SHOWN = ("id", "name", "status", "phase", "step", "completed", "total", "created_at", "completed_at")
@@ -109,13 +109,7 @@ async def playbook_run(call: Call, ask: PlaybookRun) -> PlaybookBegun:
     """
     more = {"values": ask.values or None, "idempotency_key": ask.idempotency_key}
     reply = await call.engine.submit_plan(("playbook", "run"), {**ask.playbook, **more})
-    return PlaybookBegun(
-        playbook_id=reply["playbook_id"],
-        status=reply["status"],
-        message=reply["message"],
-        monitor_url=reply["monitor_url"],
-        duplicate=True if reply.get("duplicate") else UNSET,
-    )
+    return begun(PlaybookBegun, reply)
 
 
 @tool(READS, "Which playbooks there are")
@@ -142,9 +136,8 @@ async def playbook_bearings(call: Call, ask: Named) -> asks.Bearings:
 @tool(STEERS, "Answer a playbook")
 async def playbook_answer(call: Call, ask: PlaybookAnswer) -> PlaybookChanged:
     """Answer the question that a playbook waits with; the first answer that fits its schema wins."""
-    body = {"playbook_id": ask.playbook_id, "step": ask.step, "by": "agent"}
-    given = {name: each for name, each in body.items() if each is not None}
-    reply = await (await call.engine.client()).request("playbook", "answer", {**given, "value": ask.value})
+    body = {"playbook_id": ask.playbook_id, "step": ask.step, "by": "agent", "value": ask.value}
+    reply = await call.engine.call("playbook", "answer", body)
     return msgspec.convert(reply, PlaybookChanged)
 
 

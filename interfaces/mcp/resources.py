@@ -19,48 +19,26 @@ _ADDRESS = re.compile(
 )
 _ARTIFACT = re.compile(r"brain://artifacts/(art_[0-9a-f]{64})")
 
-TEMPLATES = (
+JSON, TEXT = "application/json", "text/plain"
+TEMPLATES = tuple(
     wire.ResourceTemplate(
-        name="stdout",
-        uri_template="brain://executions/{id}/stdout",
-        description="What an execution wrote to its standard output.",
-        mime_type="text/plain",
-    ),
-    wire.ResourceTemplate(
-        name="stderr",
-        uri_template="brain://executions/{id}/stderr",
-        description="What an execution wrote to its standard error.",
-        mime_type="text/plain",
-    ),
-    wire.ResourceTemplate(
-        name="execution",
-        uri_template="brain://executions/{id}",
-        description="An execution with all that is known of it.",
-        mime_type="application/json",
-    ),
-    wire.ResourceTemplate(
-        name="plan",
-        uri_template="brain://plans/{id}",
-        description="A plan with its steps.",
-        mime_type="application/json",
-    ),
-    wire.ResourceTemplate(
-        name="playbook",
-        uri_template="brain://playbooks/{id}",
-        description="A playbook with its steps.",
-        mime_type="application/json",
-    ),
-    wire.ResourceTemplate(
-        name="bearings",
-        uri_template="brain://playbooks/{id}/bearings",
-        description="Where a playbook stands: what is done, what failed, what is next.",
-        mime_type="application/json",
-    ),
-    wire.ResourceTemplate(
-        name="artifact",
-        uri_template="brain://artifacts/{id}",
-        description="The content of an artifact, checked against its hash; at most 512 KiB of it.",
-    ),
+        name=name, uri_template=f"brain://{address}", description=description, mime_type=kind
+    )
+    for name, address, kind, description in (
+        ("stdout", "executions/{id}/stdout", TEXT, "What an execution wrote to its standard output."),
+        ("stderr", "executions/{id}/stderr", TEXT, "What an execution wrote to its standard error."),
+        ("execution", "executions/{id}", JSON, "An execution with all that is known of it."),
+        ("plan", "plans/{id}", JSON, "A plan with its steps."),
+        ("playbook", "playbooks/{id}", JSON, "A playbook with its steps."),
+        (
+            *("bearings", "playbooks/{id}/bearings", JSON),
+            "Where a playbook stands: what is done, what failed, what is next.",
+        ),
+        (
+            *("artifact", "artifacts/{id}", None),
+            "The content of an artifact, checked against its hash; at most 512 KiB of it.",
+        ),
+    )
 )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 Tell = Callable[[float, float | None, str | None], Awaitable[None]]
 """Says how far it is while somebody waits: progress, total, message."""
 
@@ -132,6 +133,12 @@ def _schema(kind: type[Any]) -> dict[str, Any]:
 def tokens(text: bytes) -> int:
     """How many tokens a text counts as: a third of its bytes, rounded up."""
     return -(-len(text) // 3)
+
+
+def begun(kind: type[M], reply: dict[str, Any]) -> M:
+    """What a tool says of something that is stored and will run; `duplicate` is said only when it is one."""
+    kept = {name: reply[name] for name in kind.__struct_fields__ if name != "duplicate"}
+    return kind(**kept, **({"duplicate": True} if reply.get("duplicate") else {}))
 
 
 def cut(text: str | None, letters: int) -> str | None:
