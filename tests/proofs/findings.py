@@ -49,8 +49,7 @@ async def prove(report: Report, folder: Path, seed: int) -> None:
         await node.up()
         them = Outsider(lambda: str(node.info["nats_url"]))
         try:
-            for name in ("wild", *MODULES):
-                await _until(lambda name=name: _up(them, name), 60)
+            await them.up("wild", *MODULES)
             await _process(report, node, them)
             await asyncio.gather(
                 _failures(report, them),
@@ -110,14 +109,14 @@ async def _stuck(report: Report, them: Outsider) -> None:
 async def _error(report: Report, them: Outsider) -> None:
     """Its hosts fall more often than its budget allows."""
     until = time.monotonic() + 60
-    while (await _module(them, "bench"))["state"] != "error" and time.monotonic() < until:
-        for worker in (await _module(them, "bench"))["pool"]:
+    while (await them.module("bench"))["state"] != "error" and time.monotonic() < until:
+        for worker in (await them.module("bench"))["pool"]:
             _kill(int(worker["pid"]))
         await asyncio.sleep(0.1)
     await _until(lambda: _found(them, "module", "bench", over=False), 60)
     await them.insist("module.restart", {"module": "bench"})
     await _seen(report, them, "module", "bench", 60)
-    await _until(lambda: _up(them, "bench"), 60)
+    await them.up("bench")
 
 
 async def _plugin(report: Report, them: Outsider, folder: Path) -> None:
@@ -171,15 +170,6 @@ async def _until(look: Callable[[], Awaitable[T]], seconds: float) -> T:
         assert time.monotonic() < deadline, "it did not become true"
         await asyncio.sleep(0.2)
     return found
-
-
-async def _module(them: Outsider, name: str) -> dict[str, Any]:
-    return (await them.insist("module.status", {"module": name}))["module"]
-
-
-async def _up(them: Outsider, name: str) -> bool:
-    modules = (await them.insist("module.list", {}))["modules"]
-    return any(each["name"] == name and each["total"] for each in modules)
 
 
 async def _call(them: Outsider, name: str, function: str, *args: Any) -> str:

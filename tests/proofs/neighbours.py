@@ -33,8 +33,7 @@ async def prove(report: Report, folder: Path, seed: int, rounds: int = 3, second
         await node.up()
         them = Outsider(lambda: str(node.info["nats_url"]))
         try:
-            for name in ("wild", "bench"):
-                await _up(them, name)
+            await them.up("wild", "bench")
             await _watch(them, seconds)  # everything is warm after that
             calm: dict[str, list[float]] = {"jobs": [], "appends": []}
             wild: dict[str, dict[str, list[float]]] = {}
@@ -54,15 +53,6 @@ async def prove(report: Report, folder: Path, seed: int, rounds: int = 3, second
             await them.close()
 
 
-async def _up(them: Outsider, name: str) -> None:
-    for _ in range(600):
-        modules = (await them.insist("module.list", {}))["modules"]
-        if any(each["name"] == name and each["total"] for each in modules):
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"the module {name} does not come up")
-
-
 async def _during(them: Outsider, deed: str, seconds: float, peaks: list[int]) -> dict[str, list[float]]:
     """What the neighbours see while it goes on; then it is ended."""
     one = await them.submit({"job": {"type": f"wild:{deed}"}})
@@ -71,14 +61,14 @@ async def _during(them: Outsider, deed: str, seconds: float, peaks: list[int]) -
     await sampling
     await them.insist("execution.cancel", {"execution_id": one})
     await them.over(one, 90)
-    await _up(them, "wild")
+    await them.up("wild")
     return seen
 
 
 async def _sample(them: Outsider, peaks: list[int], until: float) -> None:
     """How much memory the hosts have that misbehave."""
     while time.monotonic() < until:
-        pool = (await them.insist("module.status", {"module": "wild"}))["module"]["pool"]
+        pool = (await them.module("wild"))["pool"]
         for _ in range(10):
             for pid in {each["pid"] for each in pool}:
                 try:

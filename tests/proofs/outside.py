@@ -137,6 +137,19 @@ class Outsider:
                 raise AssertionError(f"{entity} is not over after {within:g} s")
             await asyncio.sleep(0.05)
 
+    async def module(self, name: str) -> dict[str, Any]:
+        """One module as its node sees it now."""
+        return (await self.insist("module.status", {"module": name}))["module"]
+
+    async def up(self, *names: str) -> None:
+        """Wait until these modules have workers."""
+        for _ in range(600):
+            modules = (await self.insist("module.list", {}))["modules"]
+            if {each["name"] for each in modules if each["total"]}.issuperset(names):
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"not all of {', '.join(names)} come up")
+
     async def last(self) -> int:
         """The last sequence of the log."""
         info = await (await self.streams()).stream_info(STREAM)

@@ -6,7 +6,6 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 from tests.proofs.ground import Ground, ground
 from tests.proofs.kills import judge
@@ -32,7 +31,7 @@ async def prove(report: Report, folder: Path, seed: int, seconds: float = 300.0)
         await node.up()
         them = Outsider(lambda: str(node.info["nats_url"]))
         try:
-            await _up(them)
+            await them.up("wild")
             until = time.monotonic() + seconds
             loads = [asyncio.create_task(_load(them, chance, marks, lane, until)) for lane in range(FLIGHT)]
             killed = asyncio.create_task(_kill(them, chance, until))
@@ -43,19 +42,6 @@ async def prove(report: Report, folder: Path, seed: int, seconds: float = 300.0)
             await _judge(report, node, them, marks, taken, others)
         finally:
             await them.close()
-
-
-async def _module(them: Outsider) -> dict[str, Any]:
-    return (await them.insist("module.status", {"module": "wild"}))["module"]
-
-
-async def _up(them: Outsider) -> None:
-    for _ in range(600):
-        modules = (await them.insist("module.list", {}))["modules"]
-        if any(each["name"] == "wild" and each["total"] for each in modules):
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError("the module does not come up")
 
 
 async def _load(them: Outsider, chance: random.Random, marks: Path, lane: int, until: float) -> list[str]:
@@ -74,7 +60,7 @@ async def _kill(them: Outsider, chance: random.Random, until: float) -> int:
     count = 0
     while time.monotonic() < until - KILL_SECONDS[1]:
         await asyncio.sleep(chance.uniform(*KILL_SECONDS))
-        pool = (await _module(them))["pool"]
+        pool = (await them.module("wild"))["pool"]
         if pool:
             os.kill(chance.choice(pool)["pid"], signal.SIGKILL)
             count += 1
@@ -106,7 +92,7 @@ async def _judge(
         (end,) = (event for event in lives[entity] if event.name in ends)
         kept[f"{lives[entity][0].data['spec']['job']['data']['name']}.{end.data['end']['value']}"] = 1
     report.claim(kept.keys() <= found, "each left the mark of the attempt that ended it", kept.keys() - found)
-    state = await _module(them)
+    state = await them.module("wild")
     healed = (state["state"], state["total"]) == ("running", state["workers"])
     report.claim(healed, "the module is healed", state)
     told = [event for event in log if event.kind == "module" and event.name == "worker_ended"]
