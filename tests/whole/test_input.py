@@ -114,10 +114,13 @@ async def test_a_language_that_is_not_there_is_refused_with_what_to_do(own: Plac
 async def test_what_no_node_can_run_waits_for_one_that_can(own: Place, tmp_path: Path) -> None:
     own.up()
     async with connect(own.info["nats_url"]) as bus:
-        later = await bus.submit(code="print 1", language="perl", delay_ms=2000)
+        # It must not begin before the node is down, however long that takes.
+        await bus.ask("module.pause", {"module": "commands"})
+        later = await bus.submit(code="print 1", language="perl")
     own.cli("down")
     own.up(PATH=str(tmp_path))
     async with connect(own.info["nats_url"]) as bus:
+        await bus.ask("module.resume", {"module": "commands"})
 
         async def told() -> bool:
             why = await bus.ask("query.why", {"execution_id": later})
