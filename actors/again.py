@@ -1,7 +1,7 @@
 """Many executions run again in one request, each as a new one; one that cannot does not stop the others."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -143,7 +143,7 @@ class Again:
             raise NotFound(f"Execution not found: {entity}", execution_id=entity)
         wish = wished(entity, state, _own(secrets, state), None if key is None else f"{key}/{entity}")
         ask, stored = self._submitting.submission(call, wish, retry_of=entity)
-        return replace(ask, tag=stored)
+        return msgspec.structs.replace(ask, tag=stored)
 
     def _settle(self, outcome: Outcome, batch: Batch) -> None:
         stored: Stored = outcome.ask.tag

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -171,7 +170,7 @@ def kindly(call: Call, entity: str) -> Call:
     def refuse(error: HindbrainError) -> None:
         call.refuse(unknown(entity) if error.message == "Playbook not found" else error)
 
-    return replace(call, refuse=refuse)
+    return msgspec.structs.replace(call, refuse=refuse)
 
 
 def unknown(entity: str) -> NotFound:

@@ -1,7 +1,6 @@
 """The desk for checkpoints: made by hand, looked at, gone on from, and branched off from."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -116,7 +115,7 @@ class Checkpoints(BookDesk):
             if isinstance(command, HindbrainError):
                 call.refuse(command)
             else:
-                again = replace(call, refuse=refused)
+                again = msgspec.structs.replace(call, refuse=refused)
                 self.clerk.command(
                     again, PLAYBOOK, ask.playbook_id, command, lambda outcome: stored(outcome, command)
                 )

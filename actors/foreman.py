@@ -25,6 +25,7 @@ from actors.printing import Printing
 from actors.pulse import Pulse
 from actors.slots import Slots
 from actors.task import Task
+from actors.tray import Tray
 from events import codec, execution, hosting
 from events.errors import Conflict, HindbrainError, NotFound
 from events.execution import EXECUTION, Began, State
@@ -44,9 +45,7 @@ HARD = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A worker is free again, and how its job ended is decided."""
-
-    task: Task
+    """Workers are free again, and how their jobs ended is decided: they lie in the tray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +77,15 @@ class Foreman:
         outlet: Outlet,
         files: Files,
         workers: Mapping[str, Callable[[Any], None]],
+        done: Tray[Task],
         tell: Callable[[Any], None],
         say: Callable[[hosting.FromHost], None],
         end: Callable[[], None],
     ) -> None:
         self._begin, self._profile, self._handlers = begin, profile, handlers
         self._log, self._files = journal, files
-        self._workers, self._tell, self._say, self._end = workers, tell, say, end
+        self._workers, self._tray = workers, done
+        self._tell, self._say, self._end = tell, say, end
         self._printing = Printing(files, outlet, self._report, lambda task: tell(Written(task)))
         self._idle = deque(workers)
         self._slots = Slots(len(workers), work, self._offer)
@@ -93,7 +94,8 @@ class Foreman:
         """By execution, until the end is stored."""
         self._hands: dict[str, Task] = {}
         """By worker, until it is free again."""
-        self._asks: list[Ask] = []
+        self._claims: list[Ask] = []
+        self._ends: list[Ask] = []
         self._again: list[Task] = []
         self._pulse, self._beat = Pulse(workers), 0.0
         self._leaving: str | None = None
@@ -107,8 +109,8 @@ class Foreman:
         match message:
             case Offered(deliveries):
                 self._slots.take(deliveries)
-            case Done(task):
-                self._done(task)
+            case Done():
+                self._done()
             case Claimed(outcomes):
                 for outcome in outcomes:
                     self._claimed(outcome)
@@ -136,6 +138,7 @@ class Foreman:
         """Look after what is in hand."""
         now = time.monotonic()
         self._slots.tick()
+        self._done()
         again, self._again = self._again, []
         for task in again:
             self._store_end(task)
@@ -152,9 +155,12 @@ class Foreman:
 
     def _turn(self) -> None:
         self._slots.fill()
-        if self._asks:
-            asks, self._asks = self._asks, []
-            self._log.handle(asks, lambda outcomes: self._tell(Claimed(outcomes)))
+        if self._claims:
+            claims, self._claims = self._claims, []
+            self._log.handle(claims, self._are_claimed)
+        if self._ends:
+            ends, self._ends = self._ends, []
+            self._log.handle(ends, self._are_stored)
         if self._leaving is not None and not self._tasks and not self._over:
             self._over = True
             self._end()
@@ -221,10 +227,16 @@ class Foreman:
             worker=task.worker,
             queued=task.queued,
         )
-        self._asks.append(self._ask(task, command, task.snapshot))
+        self._claims.append(self._ask(task, command, task.snapshot))
 
     def _ask(self, task: Task, command: execution.AnyCommand, known: Snapshot[State] | None = None) -> Ask:
         return Ask(EXECUTION, task.entity, command, by=f"node:{self._begin.node}", known=known, tag=task)
+
+    def _are_claimed(self, outcomes: Sequence[Outcome]) -> None:
+        self._tell(Claimed(outcomes))
+
+    def _are_stored(self, outcomes: Sequence[Outcome]) -> None:
+        self._tell(Finished(outcomes))
 
     def _claimed(self, outcome: Outcome) -> None:
         task: Task = outcome.ask.tag
@@ -261,16 +273,18 @@ class Foreman:
 
     # ---- ending ----------------------------------------------------------------------------------------
 
-    def _done(self, task: Task) -> None:
-        """Its worker is free."""
-        self._free(task)
-        self._close(task)
+    def _done(self) -> None:
+        """Workers are free."""
+        for task in self._tray.take():
+            self._free(task)
+            self._close(task)
 
     def _close(self, task: Task) -> None:
         """How it ended is decided."""
         if task.finish is not None and not task.ending and self._tasks.get(task.entity) is task:
             task.ending = True
-            self._printing.end(task)
+            if self._printing.end(task):
+                self._store_end(task)
 
     def _free(self, task: Task) -> None:
         if self._hands.get(task.worker) is task:
@@ -304,7 +318,7 @@ class Foreman:
             )
             given = {name: getattr(finish, name) for name in ("why", "end", "text", "now_ms", "jitter")}
             command, known = execution.Perform(queued=task.queued, began=began, **given), task.snapshot
-        self._log.handle([self._ask(task, command, known)], lambda outcomes: self._tell(Finished(outcomes)))
+        self._ends.append(self._ask(task, command, known))
 
     def _finished(self, outcome: Outcome) -> None:
         task: Task = outcome.ask.tag

@@ -5,7 +5,7 @@ It is long because every request passes here: what comes in, what the log says, 
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -278,7 +278,7 @@ class Gateway:
 
     def _submission(self, call: Call, wish: Submit, retry_of: str | None = None) -> Ask:
         ask, stored = self._submitting.submission(call, wish, retry_of)
-        return replace(ask, tag=(call, stored))
+        return msgspec.structs.replace(ask, tag=(call, stored))
 
     def _ask(self, call: Call, ask: Any, entity: str, command: execution.AnyCommand) -> Ask:
         return Ask(EXECUTION, entity, command, by=call.by, trace=call.trace, tag=(call, ask))

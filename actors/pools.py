@@ -5,7 +5,6 @@ It is long because it is one list: every verb of the three with what is done for
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -288,7 +287,7 @@ class Pools:
                 return asks.Called(result=said | {"tip": tool.tip})
 
             # The job is queued with the authority of the plugin, whose tool this is.
-            self._enqueue(wish, replace(call, token=self._rights.token), reply)
+            self._enqueue(wish, msgspec.structs.replace(call, token=self._rights.token), reply)
             return
         self._with(call, lambda modules: self._ask_plugin(modules, name, tool, ask, call))
 

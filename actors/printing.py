@@ -70,23 +70,20 @@ class Printing:
             printed.reported, printed.shown = now, shown
             self._report(task, execution.Report(attempt=task.attempt, **self._numbers(task, printed)))
 
-    def end(self, task: Task) -> None:
-        """Its end is decided: pass on the rest, and say so once that is safe."""
+    def end(self, task: Task) -> bool:
+        """Its end is decided: pass on the rest; True when that is safe, else `written` says so later."""
         if task.text:
             self._write(task)
         printed = self._printed.get(task)
-        if printed is None or not printed.any:
-            self._written(task)
-            return
+        if printed is None or not printed.any or not self._last_attempt(task):
+            return True
         stamp = codec.stamp(milliseconds())
         ends = [
             Chunk(task.entity, stream, printed.sizes[stream], task.attempt, stamp, b"", end=True)
             for stream in STREAMS
         ]
-        if self._last_attempt(task):
-            self._outlet.output(ends, lambda _: self._written(task))
-        else:
-            self._written(task)
+        self._outlet.output(ends, lambda _: self._written(task))
+        return False
 
     def finish(self, task: Task) -> execution.Finish | execution.Lose | None:
         """Its end, with what it wrote."""

@@ -1,7 +1,6 @@
 """The desk for schedules: what is asked of them, checked and answered."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -79,7 +78,7 @@ class Schedules:
         if ask.template is None:
             store()
         else:
-            self._find(ask.template, replace(call, answer=store))
+            self._find(ask.template, msgspec.structs.replace(call, answer=store))
 
     def _find(self, wanted: template.Start, call: Call) -> None:
         """See that there is such a template, before it is scheduled."""
@@ -202,10 +201,10 @@ class Schedules:
             def launched(_: bytes) -> None:
                 call.answer(body)
 
-            self._launch(granted[0], replace(call, answer=launched))
+            self._launch(granted[0], msgspec.structs.replace(call, answer=launched))
 
         command = schedule.Run(now_ms=milliseconds())
-        self._command(replace(call, answer=launch), ask.schedule_id, command, reply)
+        self._command(msgspec.structs.replace(call, answer=launch), ask.schedule_id, command, reply)
 
     def _launch(self, granted: Outcome, call: Call) -> None:
         """Submit what was granted; the timer does the same should this node die before."""
@@ -233,7 +232,7 @@ class Schedules:
         def refuse(error: HindbrainError) -> None:
             call.refuse(_unknown(entity) if isinstance(error, NotFound) else error)
 
-        self._clerk.command(replace(call, refuse=refuse), SCHEDULE, entity, command, reply)
+        self._clerk.command(msgspec.structs.replace(call, refuse=refuse), SCHEDULE, entity, command, reply)
 
 
 def _unknown(entity: str) -> NotFound:

@@ -4,7 +4,6 @@ It is long because each verb needs its checks, and they are read beside each oth
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -324,7 +323,7 @@ def _kindly(call: Call, entity: str) -> Call:
     def refuse(error: HindbrainError) -> None:
         call.refuse(unknown(entity) if error.message == "Task not found" else error)
 
-    return replace(call, refuse=refuse)
+    return msgspec.structs.replace(call, refuse=refuse)
 
 
 def _token(entity: str) -> str:

@@ -224,6 +224,14 @@ class Bridge(Loop):
             with contextlib.suppress(NatsError):  # the client of that feed is gone, and the feed with it
                 await feed.unsubscribe()
 
+    def adopt(self, subject: str, listener: Listener) -> None:
+        """Hear what a service of nats-py's gets on a subject, until the connection is lost.
+
+        Where it cannot be, the service's own handler hears it, as it would have without this.
+        """
+        if self._hearing is not None:
+            self._hearing.adopt(subject, listener)
+
     def check(self, payload: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Raise `TooLarge` for what the server would answer by closing the connection."""
         size = len(payload)

@@ -34,6 +34,12 @@ class Hearing(Parser):
         """Call the listener for what comes for a subscription of nats-py's, in place of its own callback."""
         self._listeners[vars(feed)["_id"]] = listener
 
+    def adopt(self, subject: str, listener: Listener) -> None:
+        """Do the same for the subscription to a subject that something inside nats-py has made."""
+        for feed in vars(self._client)["_subs"].values():
+            if feed.subject == subject:
+                self.hear(feed, listener)
+
     def forget(self, feed: object) -> None:
         """Hear no more of it."""
         self._listeners.pop(vars(feed)["_id"], None)
@@ -99,15 +105,14 @@ def attach(client: Client) -> Hearing | None:
 
 def fields(head: bytes) -> dict[str, str] | None:
     """Headers by name, with `Status` and `Description` of the first line; None when there are none."""
-    first, *lines = head.split(b"\r\n")
+    first, *lines = head.decode(errors="replace").split("\r\n")
     found: dict[str, str] = {}
     if status := first[8:].strip():
-        code, _, said = status.partition(b" ")
-        found["Status"] = code.decode()
+        found["Status"], _, said = status.partition(" ")
         if said:
-            found["Description"] = said.decode()
+            found["Description"] = said
     for line in lines:
-        name, colon, value = line.partition(b":")
+        name, colon, value = line.partition(":")
         if colon:
-            found[name.decode()] = value.strip().decode(errors="replace")
+            found[name] = value.strip()
     return found or None

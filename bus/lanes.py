@@ -8,9 +8,11 @@ learned is remembered for the next ask, of a bounded number of entities.
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+
+import msgspec
 
 from bus import subjects
 from events import codec, ids
@@ -32,8 +34,7 @@ LARGEST_DECISION = 1000
 """Events of one decision: they are stored together, and the server takes no larger batch (ADR-50)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """An entity as it was at a moment."""
 
     snapshot: Snapshot[Any]
@@ -41,8 +42,7 @@ class Head:
     """The moment (monotonic seconds) at which it was certainly like this."""
 
 
-@dataclass(slots=True)
-class Job:
+class Job(msgspec.Struct):
     """An ask that waits for its turn."""
 
     ask: Ask
@@ -59,8 +59,7 @@ class Lane:
     busy: bool = False
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """An event that was decided and is not stored yet."""
 
     subject: str
@@ -69,8 +68,7 @@ class Draft:
     body: bytes
 
 
-@dataclass(slots=True)
-class Decision:
+class Decision(msgspec.Struct):
     """What an ask came to; all its drafts are stored, or none."""
 
     key: Key
@@ -151,7 +149,7 @@ class Scribe:
         return Decision(key, ask, head, drafts, last, fence)
 
     def _draft(self, ask: Ask, head: Head, events: Sequence[Event], root: str) -> tuple[list[Draft], str]:
-        kind, entity, snapshot = ask.decider.kind, ask.entity, head.snapshot
+        entity, snapshot = ask.entity, head.snapshot
         drafts: list[Draft] = []
         prev = snapshot.hash
         if not events:
@@ -169,7 +167,7 @@ class Scribe:
             if isinstance(event, Queued):
                 spec = event.spec or state.spec
                 level = event.priority or spec.priority
-                subject = subjects.event(kind, entity, n, subjects.QUEUED, spec.module, level)
+                subject = f"{root}{n}.{subjects.waiting(spec.module, level)}"
             else:
                 subject = f"{root}{n}.{name(type(event))}"
             event_id = ids.event()
@@ -224,7 +222,7 @@ def land(decision: Decision, first: int, checked: float) -> tuple[Head, list[Fac
 
 def renew(head: Head, checked: float) -> Head:
     """The same entity, seen again at a later moment."""
-    return replace(head, checked=checked)
+    return Head(head.snapshot, checked)
 
 
 def blank(decider: Decider[Any]) -> Head:

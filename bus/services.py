@@ -123,9 +123,12 @@ class _Endpoint:
         self._services = services
 
     async def handle(self, request: Request) -> None:
+        """Take a request from nats.micro."""
+        self.hear(request._msg)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  the only way to the reply subject, which the answer needs after this handler returned
+
+    def hear(self, message: Msg) -> None:
         """Take a request; it is answered later, so that the next one need not wait."""
         self.requests += 1
-        message: Msg = request._msg  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  the only way to the reply subject, which the answer needs after this handler returned
         began = time.perf_counter_ns()
 
         def tell(error: HindbrainError | None) -> None:
@@ -242,6 +245,7 @@ class Services:
                     "description": verb.text,
                 },
             )
+            self._bridge.adopt(subject, endpoint.hear)
         # The server has all of it when it answers a request that was sent behind it.
         await self._bridge.request("$JS.API.INFO")
 

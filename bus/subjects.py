@@ -16,6 +16,7 @@ A token is 1 to 64 of `a-z 0-9 _ -`, or the id of an artifact.  What is not is r
 """
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -30,6 +31,10 @@ Stream = Literal["stdout", "stderr"]
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_EVENT = re.compile(
+    rf"{ROOT}\.(evt|fact)\.({TOKEN.pattern})\.({TOKEN.pattern}|{ID.pattern})\.({_NUMBER.pattern})\.({TOKEN.pattern})"
+    rf"(?:\.({TOKEN.pattern})\.({TOKEN.pattern}))?"
+)
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):
@@ -45,7 +50,7 @@ class Event(msgspec.Struct, frozen=True, tag=True):
 
     def __str__(self) -> str:
         tail = () if self.module is None else (_token(self.module), _token(self.priority or ""))
-        if bool(tail) != (self.kind == "execution" and self.event == QUEUED):
+        if bool(tail) != _tailed(self.kind, self.event):
             raise Validation("module and priority belong to the queued event of an execution, only there")
         return _join("fact" if self.fact else "evt", self.kind, self.id, _number(self.n), self.event, *tail)
 
@@ -175,7 +180,13 @@ def lease(role: str) -> str:
 
 def entity(kind: str, entity: str) -> str:
     """Filter for everything that happened to one entity: the fence of an append, and its history."""
-    return _join("evt", kind, entity) + ".>"
+    return f"{ROOT}.evt.{_word(kind)}.{_token(entity)}.>"
+
+
+@lru_cache(1024)
+def waiting(module: str, priority: str) -> str:
+    """Say how the subject of an execution's `queued` ends."""
+    return f"{QUEUED}.{_token(module)}.{_token(priority)}"
 
 
 def queue(module: str, priority: str) -> str:
@@ -193,6 +204,10 @@ def fact(subject: str) -> str:
 
 def parse(subject: str) -> Subject:
     """Read any subject of the map; refuses every other with `Validation`."""
+    if found := _EVENT.fullmatch(subject):
+        room, kind, entity, n, event, module, priority = found.groups()
+        if (module is not None) == _tailed(kind, event):
+            return Event(kind, entity, int(n), event, module, priority, room == "fact")
     read = _read(subject.split("."))
     if read is None or str(read) != subject:
         raise Validation(f"not a subject of the map: {subject!r}")
@@ -201,12 +216,6 @@ def parse(subject: str) -> Subject:
 
 def _read(tokens: list[str]) -> Subject | None:
     match tokens:
-        case ["brain", ("evt" | "fact") as room, kind, id, n, event] if _NUMBER.fullmatch(n):
-            return Event(kind, id, int(n), event, fact=room == "fact")
-        case ["brain", ("evt" | "fact") as room, kind, id, n, event, module, priority] if _NUMBER.fullmatch(
-            n
-        ):
-            return Event(kind, id, int(n), event, module, priority, fact=room == "fact")
         case ["brain", ("cmd" | "inbox") as room, kind, verb]:
             return Request(kind, verb, stored=room == "inbox")
         case ["brain", "out", id, ("stdout" | "stderr") as stream]:
@@ -225,8 +234,19 @@ def _read(tokens: list[str]) -> Subject | None:
             return None
 
 
+def _tailed(kind: str, event: str) -> bool:
+    """Whether the subject of an event names a module and a priority."""
+    return event == QUEUED and kind == "execution"
+
+
 def _join(room: str, *tokens: str) -> str:
     return ".".join((ROOT, room, *map(_token, tokens)))
+
+
+@lru_cache(1024)
+def _word(token: str) -> str:
+    """Check what is one of a few."""
+    return _token(token)
 
 
 def _token(token: str) -> str:

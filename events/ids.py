@@ -27,32 +27,34 @@ TOKEN = re.compile(r"[a-z0-9_-]{1,64}")
 
 
 _PAIRS = [one + other for one in _ALPHABET for other in _ALPHABET]
+_ANY = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
+"""A character of the alphabet for every byte."""
 
 
-def _crockford(value: int) -> str:
-    return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])
+def _crockford(value: int, characters: int = 26) -> str:
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(5 * characters - 10, -1, -10)])
 
 
 class _Noise:
-    """Random bytes of the system, for many ids at once: a system call for each would cost most."""
+    """Random characters for many ids at once: a system call for each would cost most."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bytes, self._at = b"", 0
+        self._characters, self._at = "", 0
 
-    def bits(self, count: int) -> int:
-        """So many random bits, a multiple of 8; no two callers get the same ones."""
-        size = count // 8
+    def characters(self, count: int) -> str:
+        """So many random characters of 5 bits; no two callers get the same ones."""
         with self._lock:
-            if self._at + size > len(self._bytes):
-                self._bytes, self._at = os.urandom(4096), 0
-            self._at += size
-            return int.from_bytes(self._bytes[self._at - size : self._at], "big")
+            at = self._at
+            if at + count > len(self._characters):
+                self._characters, at = os.urandom(4096).translate(_ANY).decode(), 0
+            self._at = at + count
+            return self._characters[at : at + count]
 
     def forget(self) -> None:
         """A process that was forked must not make the ids of its parent."""
         self._lock = threading.Lock()
-        self._bytes, self._at = b"", 0
+        self._characters, self._at = "", 0
 
 
 _noise = _Noise()
@@ -61,7 +63,7 @@ os.register_at_fork(after_in_child=_noise.forget)
 
 def fresh(kind: str, now: int) -> str:
     """Make a new id; `now` is in milliseconds since 1970."""
-    return f"{PREFIXES[kind]}_{_crockford((now << 80) | _noise.bits(80))}"
+    return f"{PREFIXES[kind]}_{_crockford(now, 10)}{_noise.characters(16)}"
 
 
 def derived(kind: str, key: str) -> str:
@@ -72,4 +74,4 @@ def derived(kind: str, key: str) -> str:
 
 def event() -> str:
     """Make the id of one event: 26 random characters."""
-    return _crockford(_noise.bits(128))
+    return _noise.characters(26)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from events.message import Command, Event
 
 if TYPE_CHECKING:
@@ -30,8 +32,7 @@ class Decider(Generic[S]):
     """To which trace an entity belongs; None: what is asked of it need not belong to the same one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot(Generic[S]):
+class Snapshot(msgspec.Struct, Generic[S], frozen=True):
     """An entity as far as somebody knows it."""
 
     state: S
@@ -45,8 +46,7 @@ class Snapshot(Generic[S]):
     """Of its last event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """One command for one entity."""
 
     decider: Decider[Any]
@@ -62,8 +62,7 @@ class Ask:
     """Whatever the asker wants to find again in the outcome."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of an `Ask`."""
 
     ask: Ask
@@ -88,8 +87,7 @@ class Log(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """A whole entity."""
 
     entity: str
@@ -98,8 +96,7 @@ class Loaded:
     error: "HindbrainError | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One queued execution, offered to this node; exactly one of the calls must follow."""
 
     fact: "Fact"
@@ -123,8 +120,7 @@ class Work(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True):
     """A piece of output; with `end`, the empty piece that says how long the stream became."""
 
     execution: str
@@ -160,8 +156,7 @@ class Outlet(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A request that came in through a door; `answer` takes the reply's body, `refuse` an error."""
 
     kind: str

@@ -28,6 +28,7 @@ from actors.pool import LARGEST
 from actors.rights import administrators
 from actors.supervisor import Child, Exhausted, Supervisor
 from actors.task import Task
+from actors.tray import Tray
 from bus.bridge import Bridge
 from bus.doors import Doors
 from bus.feed import Feed
@@ -110,19 +111,18 @@ class Host:
         many = begin.workers or (1 if profile.isolation == "process" else min(LARGEST, profile.workers))
         names = tuple(f"{begin.host}/{number}" for number in range(1, max(1, many) + 1))
 
+        done = Tray[Task](lambda: self._tell(Done()))
+
         def foreman() -> Actor:
             addresses = {name: supervisor.address(name).tell for name in names}
             logic = Foreman(
                 *(begin, profile, loaded.handlers, journal, work, outlet, files, addresses),
-                *(self._tell, self._pipe.say, self._end),
+                *(done, self._tell, self._pipe.say, self._end),
             )
             return Actor(logic, name="foreman")
 
-        def done(task: Task) -> None:
-            self._tell(Done(task))
-
         def make(name: str) -> Child:
-            logic = worker.Worker(name, loaded.manifest.name, loaded.handlers, jobs, done)
+            logic = worker.Worker(name, loaded.manifest.name, loaded.handlers, jobs, done.add)
             return Child(name, lambda: Actor(logic, name=name), limit=MAILBOX)
 
         supervisor = self._supervisor = Supervisor(

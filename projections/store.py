@@ -95,8 +95,10 @@ class Bookmark(NamedTuple):
 class Store:
     """Open or create the file; one that cannot be opened is moved aside, and `moved` says where.
 
-    `memory` bounds all of DuckDB in this process.  `prepare` gets the connection before file access is shut
-    off for good.  A part of a log (not `whole`) has gaps.  `Unavailable` when another process holds the file.
+    `memory` bounds all of DuckDB in this process.  It has one of its `threads` unless there are great
+    stretches to fold: with two, one spins while the other works, and a lot costs half as much again.
+    `prepare` gets the connection before file access is shut off for good.  A part of a log (not `whole`) has
+    gaps.  `Unavailable` when another process holds the file.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Store:
         path: Path,
         logs: Path | None = None,
         memory: str | None = None,
-        threads: int = 2,
+        threads: int = 1,
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
         whole: bool = True,
     ) -> None:

@@ -1,9 +1,9 @@
 """Several writers on one server: they contend, believe what is no more, and still make one history."""
 
 import threading
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from nats.aio.client import Client
 
@@ -147,7 +147,7 @@ def test_what_the_asker_knows_is_gone_by_and_checked_by_the_stream(server: Serve
         )
         assert {type(outcome.error) for outcome in late} == {AlreadyOver}
         # And what never was is no ground to stand on.
-        lie = replace(born[names[0]], n=9, seq=born[names[0]].seq + 1000)
+        lie = msgspec.structs.replace(born[names[0]], n=9, seq=born[names[0]].seq + 1000)
         (told,) = handle(Log(other, clock), [Ask(EXECUTION, names[0], Cancel(), known=lie)])
         assert isinstance(told.error, Internal)
         for name in names:
