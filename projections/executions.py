@@ -104,15 +104,15 @@ _PROGRESS = f"""CASE
 _PUBLIC = (
     "id status reason held kind command code language description labels module priority node worker"
     " attempt pid exit_code signal error created_at queued_at started_at completed_at duration_ms timeout_ms"
-    " progress progress_current progress_total last_output last_output_at stdout_bytes stderr_bytes stdout"
-    " stderr idempotency_key plan_id playbook_id step schedule_id concurrency_key retries attempts_failed"
-    " retry_of job value seq"
+    " progress progress_current progress_total progress_message last_output last_output_at stdout_bytes"
+    " stderr_bytes stdout stderr idempotency_key plan_id playbook_id step schedule_id concurrency_key retries"
+    " attempts_failed retry_of job value seq"
 )
 
 EXECUTIONS = Projection(
     name="executions",
     kind="execution",
-    version=5,
+    version=6,
     events=_ALL,
     columns=(
         Column("status", "VARCHAR", STATUS, _STATUS, "`scheduled`, `queued`, `running`, or how it ended"),
@@ -179,6 +179,7 @@ EXECUTIONS = Projection(
         Column("progress", "VARCHAR", REPORT, _PROGRESS, "how far it is, as text"),
         Column("progress_current", "DOUBLE", REPORT, _told("progress.current"), "how much is done"),
         Column("progress_total", "DOUBLE", REPORT, _told("progress.total"), "how much there is to do"),
+        Column("progress_message", "VARCHAR", REPORT, _told("progress.message"), "what it says it is at"),
         Column("last_output", "VARCHAR", REPORT, _told("last_output"), "the last line that was not empty"),
         Column("last_output_at", "TIMESTAMP", REPORT, _told("last_output_at"), "when it was written"),
         Column("stdout_bytes", "BIGINT", REPORT, _told("stdout_bytes"), "how much was written", "0"),

@@ -43,7 +43,7 @@ def _done(counted: str, statuses: str) -> str:
 PLANS = Projection(
     name="plans",
     kind="plan",
-    version=2,
+    version=3,
     events=tuple(event.name() for event in plan.EVENTS),
     columns=(
         Column("name", "VARCHAR", SUBMITTED, "$.definition.name", "its name", "''"),
@@ -93,6 +93,9 @@ PLANS = Projection(
             "[]",
         ),
         Column("priority", "VARCHAR", SUBMITTED, "$.definition.priority", "of its executions"),
+        Column(
+            "job", "VARCHAR", SUBMITTED, "$.definition.operations.do.job.type", "the job that a batch runs"
+        ),
         Column("params", "JSON", SUBMITTED, "$.params", "what its parameters are"),
         Column("template", "VARCHAR", SUBMITTED, "$.template", "the template that it was started from"),
         Column("version", "BIGINT", SUBMITTED, "$.version", "which version of it"),
@@ -156,6 +159,7 @@ PLANS = Projection(
         "max_concurrency",
         "labels",
         "priority",
+        "job",
         "params",
         "template",
         "version",

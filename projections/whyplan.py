@@ -117,38 +117,54 @@ def of_schedule(rows: Rows, entity: str, now: int) -> Explained:
 
 def background(rows: Rows) -> Background:
     """What goes on now: plans and batches, and executions that are no part of one."""
-    operations: list[dict[str, Any]] = []
-    for row in rows(
-        "SELECT id, name, description, strategy, status, total, completed, failed, skipped FROM plans"
+    running = rows(
+        "SELECT plan_id, arg_max(description, created_at) AS task FROM executions"
+        " WHERE status = 'running' AND plan_id IS NOT NULL GROUP BY plan_id"
+    )
+    tasks: dict[str, Any] = {row["plan_id"]: row["task"] for row in running}
+    plans = rows(
+        "SELECT id, name, description, strategy, job, status, total, completed, failed, skipped FROM plans"
         " WHERE status IN ('running', 'paused') AND parent IS NULL ORDER BY created_at DESC LIMIT 1000"
-    ):
-        batch = row["strategy"] == "batch"
-        done = row["completed"] + row["failed"] + row["skipped"]
-        operations.append(
-            {
-                "batchId": row["id"],
-                "type": "batch" if batch else "plan",
-                "status": "paused" if row["status"] == "paused" else "processing",
-                "plugin": "commands",
-                "progress": estimate.counted(done, row["total"], "operations" if batch else "steps"),
-                "currentTask": row["description"] or row["name"] or estimate.announced(None, row["total"]),
-            }
-        )
-    operations.extend(
-        {
-            "jobId": row["id"],
-            "type": row["kind"],
-            "status": "processing" if row["status"] == "running" else row["status"],
-            "plugin": row["module"],
-            "progress": row["progress"],
-            "currentTask": row["description"] or row["command"],
-        }
-        for row in rows(
-            "SELECT id, kind, module, command, description, progress, status FROM executions"
-            " WHERE status IN ('running', 'queued', 'scheduled') AND plan_id IS NULL"
+    )
+    operations = [_plan(row, tasks.get(row["id"])) for row in plans]
+    operations += map(
+        _single,
+        rows(
+            "SELECT id, kind, module, command, description, progress, progress_message, status"
+            " FROM executions WHERE status IN ('running', 'queued', 'scheduled') AND plan_id IS NULL"
             " ORDER BY created_at DESC LIMIT 1000"
-        )
+        ),
     )
     count = len(operations)
     message = f"{count or 'No'} background operation{'s' if count != 1 else ''} in progress"
     return Background(message=message, operations=operations)
+
+
+def _plan(row: dict[str, Any], task: str | None) -> dict[str, Any]:
+    """A plan or a batch; of jobs it says whose and which they are."""
+    batch = row["strategy"] == "batch"
+    plugin, _, job = (row["job"] or "").rpartition(":")
+    unit = estimate.words(row["description"])[1] if batch else "steps"
+    done = row["completed"] + row["failed"] + row["skipped"]
+    said = task or row["description"] or row["name"] or estimate.announced(None, row["total"])
+    return {
+        "batchId": row["id"],
+        "type": job or ("batch" if batch else "plan"),
+        "status": "paused" if row["status"] == "paused" else "processing",
+        "plugin": plugin or "commands",
+        "progress": estimate.counted(done, row["total"], unit),
+        "currentTask": said,
+    }
+
+
+def _single(row: dict[str, Any]) -> dict[str, Any]:
+    """An execution that is no part of a plan; a job says in its own words how far it is."""
+    job = row["kind"] == "job"
+    return {
+        "jobId": row["id"],
+        "type": row["command"].rpartition(":")[2] if job else row["kind"],
+        "status": "processing" if row["status"] == "running" else row["status"],
+        "plugin": row["module"],
+        "progress": (row["progress_message"] if job else None) or row["progress"],
+        "currentTask": row["description"] or row["command"],
+    }

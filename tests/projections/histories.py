@@ -168,6 +168,7 @@ class Log:
             "progress": view.progress_text(progress),
             "progress_current": progress and progress.current,
             "progress_total": progress and progress.total,
+            "progress_message": progress and progress.message,
             "last_output": end.last_output if over else report and report.last_output,
             "last_output_at": end.last_output_at if over else report and report.last_output_at,
             "stdout_bytes": end.stdout_bytes if over else report.stdout_bytes if report else 0,

@@ -16,7 +16,7 @@ Tables = dict[str, dict[Any, Row]]
 EMPTY = """
     status reason held kind command code language description node worker pid exit_code signal error
     created_at queued_at started_at completed_at duration_ms timeout_ms progress progress_current
-    progress_total last_output last_output_at idempotency_key plan_id step schedule_id
+    progress_total progress_message last_output last_output_at idempotency_key plan_id step schedule_id
     concurrency_key playbook_id retry_of job value"""
 """Columns of an execution that are null until something is said."""
 HIDDEN = ("stdout", "stderr")
@@ -158,6 +158,7 @@ def _said(data: Row) -> Row:
         "progress": text,
         "progress_current": current,
         "progress_total": total,
+        "progress_message": progress.get("message"),
         "last_output": data.get("last_output"),
         "last_output_at": moment(data.get("last_output_at")),
         "stdout_bytes": data.get("stdout_bytes", 0),

@@ -81,6 +81,8 @@ def _born(data: Row) -> Row:
     definition: Row = data["definition"]
     priority = definition.get("priority")
     parent: Row = data.get("parent") or {}
+    operations: Row = definition.get("operations") or {"do": {}}
+    job: Row = operations["do"].get("job") or {}
     return {
         "name": definition.get("name", ""),
         "description": definition.get("description"),
@@ -88,6 +90,7 @@ def _born(data: Row) -> Row:
         "max_concurrency": definition.get("max_concurrency"),
         "labels": definition.get("labels", []),
         "priority": None if priority is None else str(priority),
+        "job": job.get("type"),
         "params": data.get("params"),
         "template": data.get("template"),
         "version": data.get("version"),

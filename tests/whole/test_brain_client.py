@@ -1,29 +1,23 @@
 """The client of programs that have modules: on a node, with a node of its own, and without one."""
 
 import asyncio
-import json
 import math
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import httpx
 import pytest
 from foreign import Place, clean
-from starlette.applications import Starlette
 
 from events import execution
 from events.errors import Conflict, NotFound, Validation
-from interfaces.api import ExecutionEngine
 from interfaces.client import MODULES, AsyncBrainClient, BrainClient, Priority
 from interfaces.inprocess import InProcess
-from interfaces.threads import routes
 from tests.waiting import until
 
 pytestmark = pytest.mark.whole
-GOLDEN = Path(__file__).parents[1] / "golden" / "threads.json"
 STATUS = {"active_threads", "total_threads", "categories", "stats", "uptime", "module_threads", "enabled"}
 STATS = {
     *("total_threads_created", "total_tasks_completed", "total_tasks_failed"),
@@ -203,40 +197,3 @@ async def test_without_a_node_the_rules_are_the_same() -> None:
 def test_the_table_names_each_module_once() -> None:
     names = [row.name for row in MODULES]
     assert len(names) == len(set(names))
-
-
-# ---- the HTTP paths --------------------------------------------------------------------------------------
-
-
-def shape(value: Any) -> Any:
-    """What JSON is made of: its names, and of everything else the type."""
-    if isinstance(value, dict):
-        return {name: shape(each) for name, each in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [shape(each) for each in cast("list[Any]", value)[:1]]
-    return value if isinstance(value, bool | None) else type(value).__name__
-
-
-@pytest.mark.asyncio
-async def test_both_paths_answer_what_the_golden_file_says(place: Place, tmp_path: Path) -> None:
-    golden = json.loads(GOLDEN.read_text())
-    async with (
-        AsyncBrainClient(data=place.data) as client,
-        httpx.AsyncClient(base_url=place.info["http_url"], timeout=20) as http,
-    ):
-        await client.pause_module("context_manager")
-        await client.resume_module("context_manager")
-        status = (await http.get("/api/threads/status")).json()
-        router = status["data"]["module_threads"]["model_router"]
-        status["data"]["module_threads"] = {"model_router": router}
-        status["data"]["categories"] = {"core": status["data"]["categories"]["core"]}
-        assert shape(status) == golden["status"]
-        decided = await http.get("/api/threads/decisions")
-        assert decided.json() == {"success": True, "data": await client.get_thread_decisions()}
-    nobody = Starlette(routes=routes(ExecutionEngine.new({"data": str(tmp_path / "none")})))
-    transport = httpx.ASGITransport(app=nobody)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-        for path in ("status", "decisions"):
-            reply = await http.get(f"/api/threads/{path}")
-            text = reply.text.replace(str(tmp_path), "")
-            assert (reply.status_code, json.loads(text)) == (500, golden["error"])
