@@ -1,9 +1,9 @@
 """Who may come in through the HTTP door.
 
 A web page of somebody else can neither read here (the Host header is checked, so a name that was rebound to
-this machine does not pass) nor write: what comes from another origin is refused, and where agents and sockets
-are answered that goes for reading too.  Where a token is set, everybody has to show it, or that of
-administrators, which gives their rights as well.
+this machine does not pass) nor write: what comes from another origin is refused, and so is what it would
+embed or fetch; all that it can do is to lead a person here by a link.  Where a token is set, everybody has to
+show it, or that of administrators, which gives their rights as well.
 """
 
 import hmac
@@ -23,8 +23,6 @@ from interfaces.tickets import COOKIE, COOKIE_SECONDS, Tickets
 
 OPEN = ("/healthz", "/readyz", "/open")
 """What needs no token: for load balancers, which it tells no more than how the node is, and for tickets."""
-STRICT = ("/mcp", "/ws")
-"""Where another origin may not even read: a browser lets its pages open sockets anywhere."""
 _PATH = re.compile(r"/(?:[a-z0-9_-]+/?)*")
 PLAIN = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -33,7 +31,7 @@ class Guard:
     """Lets in who belongs here."""
 
     def __init__(self, app: ASGIApp, settings: Settings, port: int, tickets: Tickets) -> None:
-        self._app = app
+        self.app = app
         self._token = settings.http.token
         self._administrators = administrators(settings.data)
         self._tickets = tickets
@@ -46,7 +44,7 @@ class Guard:
         """Hand on what may pass, and answer the rest."""
         refusal = None if scope["type"] == "lifespan" else self._refusal(HTTPConnection(scope))
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         status, text = refusal
         response = as_error(status, "validation", text)
@@ -58,8 +56,7 @@ class Guard:
         host = asked.headers.get("host", "").lower()
         if self._token is None and host not in self._hosts:
             return 421, f"nobody here is called {host!r}: set http.url to the name that is used"
-        reads = asked.scope.get("method") in ("GET", "HEAD") and asked.url.path not in STRICT
-        if not reads and _foreign(asked, host):
+        if _foreign(asked, host) and not _followed(asked):
             return 403, "a page of another origin may not do this"
         if self._token is not None and asked.url.path not in OPEN:
             known = (self._token, self._administrators)
@@ -82,6 +79,12 @@ def _foreign(asked: HTTPConnection, host: str) -> bool:
     if origin is not None and urlsplit(origin).netloc.lower() != host:
         return True
     return asked.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+
+
+def _followed(asked: HTTPConnection) -> bool:
+    """Whether a person followed a link to here: what is answered is shown, and nobody else can read it."""
+    modes = asked.headers.get("sec-fetch-mode"), asked.headers.get("sec-fetch-dest")
+    return asked.scope.get("method") == "GET" and modes == ("navigate", "document")
 
 
 def opened(asked: Request, tickets: Tickets) -> Response:

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from events.clock import millis
-from events.errors import HindbrainError, Validation
+from events.errors import HindbrainError, NotFound, Validation
 from interfaces import sse
 from interfaces.dashboard import acts, output, pages, words
 from interfaces.dashboard.live import Hub
@@ -87,7 +87,9 @@ class Dashboard:
         """Answer what was written between two places of the output, as its stream would say it."""
         begin = sse.place(request.query_params.get("from", ""))
         until = sse.place(request.query_params.get("until", ""))
-        found = await output.between(self._engine, request.path_params["id"], begin, until)
+        execution_id = request.path_params["id"]
+        await self._engine.get_status(execution_id)
+        found = await output.between(self._engine, execution_id, begin, until)
         return Response(msgspec.json.encode({"pieces": found}), 200, PLAIN, "application/json")
 
     async def play(self, request: Request) -> Response:
@@ -142,7 +144,15 @@ class Dashboard:
         moment = {name: asked.get(name, "") for name in (*MOMENT, "min_seq")}
         try:
             look = await Look.open(self._engine, self._now(), **moment)
-            shown = await page.show(look, asked)
+            try:
+                shown = await page.show(look, asked)
+            except NotFound:
+                if look.still or moment["min_seq"]:
+                    raise
+                # Who was told of it a moment ago may be quicker than the tables.
+                last = str(await self._engine.last_seq())
+                look = await Look.open(self._engine, self._now(), min_seq=last)
+                shown = await page.show(look, asked)
         except HindbrainError as error:
             return await self._refused(request, error)
         return self._write(

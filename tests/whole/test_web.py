@@ -52,6 +52,13 @@ async def test_the_monitor_url_answers_json_a_page_and_a_stream(bus: Foreign) ->
         assert reply["execution_id"] in page.text
 
 
+async def test_a_page_is_there_as_soon_as_its_address_is_told(bus: Foreign) -> None:
+    async with httpx.AsyncClient(timeout=20, headers={"Accept": "text/html"}) as http:
+        for _ in range(10):
+            made = await bus.ask("execution.submit", {"exec": {"program": "true"}})
+            assert (await http.get(made["monitor_url"])).status_code == 200
+
+
 async def test_every_place_in_the_stream_can_be_come_back_to(bus: Foreign) -> None:
     code = "import sys\nfor n in range(300): sys.stdout.write(f'{n} ä€\\n')"
     reply = await bus.ask("execution.submit", {"code": code})
