@@ -207,6 +207,9 @@ with its age.
 
 `tasks/get`, `tasks/cancel` and `tasks/update` are answered; nothing asks for input yet, so answers for it
 are ignored. An unknown id is -32602, a client that did not declare the extension gets -32021.
+
+Who sends `subscriptions/listen` with `taskIds` (50 at most) hears in the acknowledgement which of them are
+tasks, then how each stands, and then of each change: `notifications/tasks` says what `tasks/get` would.
 """
 
 HTTP = """# HTTP
@@ -276,8 +279,8 @@ Whoever takes nothing for 20 seconds is dropped and may come back in the same wa
 The door listens on the loopback. Whoever wants it elsewhere (`http.host`) must set `http.token`, and then
 every request but `/healthz`, `/readyz` and `/open` needs `Authorization: Bearer <token>`, or the cookie that
 a browser gets by `hindbrain open`; a wrong one is answered with 401. Without a token, the `Host` header has
-to be a name of this machine (421). A write from a page of another origin is refused (403), at `/mcp` and
-`/ws` also a read.
+to be a name of this machine (421). Whatever a page of another origin asks is refused (403), reading too; only
+a link to here may be followed.
 
 `hindbrain open` prints or opens an address with a ticket that holds once and for a minute. It is signed
 with `door.key` in the data folder, so whoever may read that folder may come in; the cookie holds for 30

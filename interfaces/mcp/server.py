@@ -23,6 +23,7 @@ from interfaces.mcp.changes import Changes
 from interfaces.mcp.resources import TEMPLATES, recent, resource
 from interfaces.mcp.table import TOOLS
 from interfaces.mcp.tasks import Tasks
+from interfaces.mcp.telling import Telling
 from interfaces.mcp.tools import Call, Tool, quiet
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def server(engine: "ExecutionEngine", administrator: str = "", always: bool = Fa
         lifespan=lambda _: doors.changes.watching(),
         on_list_tools=doors.list_tools,
         on_call_tool=doors.call_tool,
-        on_subscriptions_listen=doors.changes.listen,
+        on_subscriptions_listen=doors.telling.listen,
         on_list_resources=doors.list_resources,
         on_list_resource_templates=doors.list_templates,
         on_read_resource=doors.read_resource,
@@ -76,6 +77,7 @@ class _Doors:
     def __init__(self, engine: "ExecutionEngine", administrator: str, always: bool) -> None:
         self._engine, self._administrator, self._always = engine, administrator, always
         self.tasks, self.changes = Tasks(engine), Changes(engine)
+        self.telling = Telling(engine, self.tasks, self.changes.listen)
 
     async def list_tools(
         self, context: Context, _: wire.PaginatedRequestParams | None

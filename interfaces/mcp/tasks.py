@@ -70,28 +70,29 @@ class Tasks:
         entity = next((reply[name] for name in names if name in reply), None)
         if not isinstance(entity, str):
             return None
-        task = await self._task(entity)
+        task = await self.task(entity)
         return {**_bare(task), "resultType": "task"}
 
     async def _get(self, context: Context, params: TaskParams) -> dict[str, Any]:
-        _needed(context)
-        return await self._task(params.task_id)
+        needed(context)
+        return await self.task(params.task_id)
 
     async def _update(self, context: Context, params: UpdateParams) -> dict[str, Any]:
         """Take note of answers; no task of ours asks for any, and what nobody asked for is ignored."""
-        _needed(context)
-        await self._task(params.task_id)
+        needed(context)
+        await self.task(params.task_id)
         return {}
 
     async def _cancel(self, context: Context, params: TaskParams) -> dict[str, Any]:
-        _needed(context)
+        needed(context)
         name = "plan_id" if params.task_id.startswith("plan_") else "execution_id"
         kind = name.removesuffix("_id")
         with protocol():
             await self._call.request(kind, "cancel", **{name: params.task_id}, reason="tasks/cancel")
         return {}
 
-    async def _task(self, entity: str) -> dict[str, Any]:
+    async def task(self, entity: str) -> dict[str, Any]:
+        """One task as it is now."""
         with protocol():
             if entity.startswith("plan_"):
                 plan = (await self._call.request("plan", "get", plan_id=entity))["plan"]
@@ -169,7 +170,7 @@ def _declared(context: Context) -> bool:
     return bool(told and told.extensions and EXTENSION in told.extensions)
 
 
-def _needed(context: Context) -> None:
+def needed(context: Context) -> None:
     """Refuse who does not know tasks."""
     if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
         raise MCPError(wire.METHOD_NOT_FOUND, "Method not found", context.method)

@@ -198,7 +198,7 @@ async def wait(call: Call, ask: Wait) -> Waited:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ask.timeout_seconds):
-            async for said in _follow(call, ask.execution_id):
+            async for said in follow(call, ask.execution_id):
                 await _tell(call, said)
                 if said["final"] or said["status"] in RESTING:
                     break
@@ -299,7 +299,7 @@ def _playbook(now: Playbook) -> Brief:
     )
 
 
-async def _follow(call: Call, entity: str) -> AsyncGenerator[dict[str, Any]]:
+async def follow(call: Call, entity: str) -> AsyncGenerator[dict[str, Any]]:
     """Every change of its progress, also over a while without a node."""
     while True:
         try:

@@ -9,7 +9,7 @@ import httpx2
 import mcp_types as wire
 from foreign import Place, clean
 from mcp.client.client import Client
-from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
+from mcp.client.extension import ClaimContext, ClientExtension, NotificationBinding, ResultClaim
 from mcp.client.session import MessageHandlerFnT
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -69,14 +69,21 @@ async def over_stdio(
 
 @asynccontextmanager
 async def over_http(
-    url: str, mode: str = "auto", extensions: Sequence[ClientExtension] = (), token: str = ""
+    url: str,
+    mode: str = "auto",
+    extensions: Sequence[ClientExtension] = (),
+    token: str = "",
+    heard: MessageHandlerFnT | None = None,
 ) -> AsyncGenerator[Agent]:
     """Connect to the HTTP door."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=60) as http,
         Client(
-            streamable_http_client(f"{url}/mcp", http_client=http), mode=mode, extensions=list(extensions)
+            streamable_http_client(f"{url}/mcp", http_client=http),
+            mode=mode,
+            extensions=list(extensions),
+            message_handler=heard,
         ) as client,
     ):
         yield Agent(client)
@@ -113,6 +120,21 @@ class Answer(wire.Result):
     model_config = {**wire.Result.model_config, "extra": "allow"}
 
 
+class Pushed(wire.NotificationParams):
+    """What is pushed about a task; all fields are kept."""
+
+    model_config = {**wire.NotificationParams.model_config, "extra": "allow"}
+
+
+async def listen(session: Any, **wanted: Any) -> None:
+    """Ask to be told, and listen until cancelled; the client of the SDK has no words for tasks."""
+    wish = wire.SubscriptionFilter.model_validate(wanted)
+    params = wire.SubscriptionsListenRequestParams(notifications=wish)
+    await session.send_request(
+        wire.SubscriptionsListenRequest(params=params), wire.SubscriptionsListenResult, 600
+    )
+
+
 async def about(session: Any, method: str, task: str, **more: Any) -> dict[str, Any]:
     """Ask something about a task."""
     ask = Ask(method=method, params=Params(task_id=task, **more))
@@ -128,9 +150,18 @@ class Tasking(ClientExtension):
     def __init__(self) -> None:
         self.created: list[Task] = []
         self.polled = 0
+        self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        """What was pushed."""
 
     def claims(self) -> Sequence[ResultClaim[Any]]:
         return (ResultClaim(result_type="task", model=Task, resolve=self._resolve),)
+
+    def notifications(self) -> Sequence[NotificationBinding[Any]]:
+        method = "notifications/tasks"
+        return (NotificationBinding(method=method, params_type=Pushed, handler=self._pushed),)
+
+    async def _pushed(self, said: Pushed) -> None:
+        await self.told.put(said.model_dump(by_alias=True))
 
     async def _resolve(self, task: Task, context: ClaimContext) -> wire.CallToolResult:
         self.created.append(task)

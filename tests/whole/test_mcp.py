@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import mcp_types as wire
 import pytest
-from agents import TASKS, Agent, Tasking, about, over_http, over_stdio
+from agents import TASKS, Agent, Tasking, about, listen, over_http, over_stdio
 from foreign import Place, kill
 from mcp.client.extension import advertise
 from mcp.shared.exceptions import MCPError
@@ -494,6 +494,74 @@ async def test_a_client_that_knows_tasks_gets_one(place: Place, tmp_path: Path) 
             with pytest.raises(MCPError) as unknown:
                 await about(session, method, NOBODY)
             assert unknown.value.code == wire.INVALID_PARAMS
+
+
+@pytest.mark.parametrize("way", ["stdio", "http"])
+async def test_who_listens_to_tasks_is_told_of_each_change(place: Place, tmp_path: Path, way: str) -> None:
+    tasking, gate, url = Tasking(), tmp_path / "gate", place.info["http_url"]
+    acknowledged: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def heard(message: Any) -> None:
+        if isinstance(message, wire.SubscriptionsAcknowledgedNotification):
+            await acknowledged.put(message.params)
+
+    ways = {
+        "stdio": over_stdio(place, extensions=[tasking], heard=heard),
+        "http": over_http(url, extensions=[tasking], heard=heard),
+    }
+    async with ways[way] as agent:
+        session = agent.client.session
+
+        async def begin(code: str) -> str:
+            task = await session.call_tool("execute", {"code": code}, allow_claimed=True)
+            return getattr(task, "task_id")  # noqa: B009  a claimed shape, which the type does not name
+
+        one = await begin(wait_for(gate))
+        bad = await begin(f"{wait_for(gate)}\nraise SystemExit(3)")
+        stopped = await begin(wait_for(tmp_path / "never"))
+        ids = [one, bad, stopped, one, NOBODY, "../../etc"]
+        listening = asyncio.create_task(listen(session, taskIds=ids, toolsListChanged=True))
+        said = await acknowledged.get()
+        told = said.notifications.model_dump(by_alias=True, exclude_none=True)
+        assert told == {"toolsListChanged": True, "taskIds": [one, bad, stopped]}
+        subscription = said.meta["io.modelcontextprotocol/subscriptionId"]
+        news: dict[str, list[dict[str, Any]]] = {}
+
+        async def until(name: str, **wanted: Any) -> dict[str, Any]:
+            """Wait for this news of a task."""
+            while not (last := news.get(name)) or not last[-1].items() >= wanted.items():
+                each = await tasking.told.get()
+                assert each.pop("_meta") == {"io.modelcontextprotocol/subscriptionId": subscription}
+                news.setdefault(each["taskId"], []).append(each)
+            return last[-1]
+
+        now = await until(one, status="working", statusMessage="60% complete")
+        assert now["ttlMs"] is None
+        await about(session, "tasks/cancel", stopped)
+        await until(stopped, status="cancelled")
+        gate.touch()
+        over = await until(one, status="completed")
+        assert over["result"]["structuredContent"]["result"]["stdout"] == "::progress 6/10\nhalf\n"
+        assert (await until(bad, status="completed"))["result"]["isError"]
+        for name in (one, bad, stopped):
+            asked = await about(session, "tasks/get", name)
+            assert asked | {"_meta": 0} == news[name][-1] | {"resultType": "complete", "_meta": 0}
+            states = [each["status"] for each in news[name]]
+            assert states == sorted(states, key=lambda state: state != "working"), "what is over stays so"
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_who_did_not_say_that_it_knows_tasks_cannot_listen_to_them(place: Place) -> None:
+    async with over_http(place.info["http_url"]) as agent:
+        with pytest.raises(MCPError) as missing:
+            await listen(agent.client.session, taskIds=[NOBODY])
+        assert missing.value.code == -32021
+        assert missing.value.error.data["requiredCapabilities"]["extensions"] == {TASKS: {}}
+    async with over_http(place.info["http_url"], extensions=[advertise(TASKS)]) as agent:
+        with pytest.raises(MCPError) as wrong:
+            await listen(agent.client.session, taskIds={"a": 1})
+        assert wrong.value.code == wire.INVALID_PARAMS
 
 
 async def test_a_task_outlives_the_node_and_the_client(own: Place, tmp_path: Path) -> None:
