@@ -16,7 +16,7 @@ import msgspec
 
 from bus.tasks import end
 from events.errors import HindbrainError, Timeout, Unavailable
-from interfaces.together import HELD, QUIET_SECONDS, recent, tail
+from interfaces.together import HELD, QUIET_SECONDS, fresh, recent, tail
 
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
@@ -64,7 +64,7 @@ class _Reader:
     async def page(self, shared: bool = False) -> list[Chunk]:
         """Read what is there, at most a page; nothing when all was read.
 
-        A `shared` answer may be one that somebody else got a moment ago.
+        A `shared` answer may be one that somebody else got a moment ago, any other is asked for after now.
         """
         if self.over:
             return []
@@ -73,7 +73,7 @@ class _Reader:
         def ask() -> Coroutine[Any, Any, dict[str, Any]]:
             return self._engine.request("execution", "logs", **body)
 
-        reply = await (recent(self._engine, tuple(body.values()), ask) if shared else ask())
+        reply = await (recent if shared else fresh)(self._engine, tuple(body.values()), ask)
         chunks = [
             Chunk(piece["stream"], piece["offset"], piece.get("time"), base64.b64decode(piece["base64"]))
             for piece in reply["chunks"]
@@ -180,7 +180,7 @@ async def progress(engine: "ExecutionEngine", entity: str) -> AsyncGenerator[dic
             if told is None:
                 try:
                     ask = functools.partial(standing, engine, kind, entity)
-                    told = await (recent(engine, (kind, entity), ask) if quiet else ask())
+                    told = await (recent if quiet else fresh)(engine, (kind, entity), ask)
                     away = 0
                 except (Timeout, Unavailable):
                     away += 1

@@ -28,6 +28,7 @@ RECENT_SECONDS = QUIET_SECONDS * 0.8
 _KEPT: "weakref.WeakKeyDictionary[ExecutionEngine, dict[Hashable, tuple[float, asyncio.Task[Any]]]]" = (
     weakref.WeakKeyDictionary()
 )
+_TURNS: "weakref.WeakKeyDictionary[ExecutionEngine, dict[Hashable, _Turn]]" = weakref.WeakKeyDictionary()
 _TAILS: "weakref.WeakKeyDictionary[ExecutionEngine, dict[str, _Tail]]" = weakref.WeakKeyDictionary()
 
 
@@ -48,6 +49,42 @@ async def recent(engine: "ExecutionEngine", key: Hashable, ask: Callable[[], Cor
     except HindbrainError:
         kept.pop(key, None)
         raise
+
+
+async def fresh(engine: "ExecutionEngine", key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The answer to a question that is asked after this moment, once for all who want to know it meanwhile.
+
+    While one is being answered, all who come wait for the next one together: what happened since somebody
+    began to listen is in it, and however many come, one question is on its way.
+    """
+    turns = _TURNS.setdefault(engine, {})
+    turn = turns.get(key)
+    if turn is None or turn.begun:
+        turn = turns[key] = _Turn(turn, ask)
+        turn.task.add_done_callback(functools.partial(_answered, turns, key, turn))
+    answer: asyncio.Task[T] = turn.task
+    return await asyncio.shield(answer)
+
+
+class _Turn:
+    """One question, which begins when the one before it is answered."""
+
+    def __init__(self, before: "_Turn | None", ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self.begun = False
+        self.task: asyncio.Task[Any] = asyncio.create_task(self._ask(before, ask))
+
+    async def _ask(self, before: "_Turn | None", ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        if before is not None:
+            await asyncio.wait([before.task])
+        self.begun = True
+        return await ask()
+
+
+def _answered(turns: "dict[Hashable, _Turn]", key: Hashable, turn: _Turn, task: "asyncio.Task[Any]") -> None:
+    if turns.get(key) is turn:
+        del turns[key]
+    if not task.cancelled():
+        task.exception()  # whoever still waits for it gets it
 
 
 @contextlib.asynccontextmanager

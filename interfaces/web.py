@@ -30,6 +30,7 @@ from interfaces.mcp.doors import Agents
 from interfaces.probes import Probes
 from interfaces.settings import Settings
 from interfaces.tickets import Tickets
+from interfaces.together import fresh
 from interfaces.vitals import Vitals
 
 log = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ class _Doors:
         execution_id = request.path_params["id"]
         after = request.query_params.get("after", "")
         offsets = sse.place(request.headers.get("last-event-id", after))
-        await self.engine.get_status(execution_id)
+        await fresh(self.engine, execution_id, lambda: self.engine.get_status(execution_id))
         return sse.Events(sse.stream(self.engine, execution_id, offsets))
 
     async def plan_stream(self, request: Request) -> Response:
