@@ -9,22 +9,19 @@ import base64
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bus.tasks import end
-from events.errors import HindbrainError, Timeout, Unavailable
-from interfaces.together import HELD, QUIET_SECONDS, fresh, recent, tail
+from events.errors import Timeout, Unavailable
+from interfaces import together
+from interfaces.together import QUIET_SECONDS, fresh, recent, tail
 
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 STREAMS = ("stdout", "stderr")
 PAGE = 256 * 1024
@@ -171,8 +168,7 @@ async def progress(engine: "ExecutionEngine", entity: str) -> AsyncGenerator[dic
     """How far something is: what is known now, then every change; the last one is final."""
     away = 0
     kind = {"plan": "plan", "play": "playbook"}.get(entity.partition("_")[0], "execution")
-    watch = await (await engine.client()).subscribe_progress(entity, kind)
-    async with _listening(watch) as heard:
+    async with together.told(engine, kind, entity) as heard:
         last: dict[str, Any] | None = None
         told: dict[str, Any] | None = None
         quiet = False
@@ -279,35 +275,3 @@ def _now(execution: dict[str, Any]) -> dict[str, Any]:
         "seq": execution["seq"],
         "final": execution["completed_at"] is not None,
     }
-
-
-class _Source(Protocol[T_co]):
-    """Something to listen to."""
-
-    def __aiter__(self) -> AsyncIterator[T_co]: ...
-
-    def aclose(self) -> Coroutine[Any, Any, None]: ...
-
-
-@contextlib.asynccontextmanager
-async def _listening(source: _Source[T]) -> AsyncGenerator[asyncio.Queue[T | None]]:
-    """Listen from now on; what is heard waits in a queue, and the source waits when that is full.
-
-    None at its end: there is no more to hear.
-    """
-    heard: asyncio.Queue[T | None] = asyncio.Queue(HELD)
-
-    async def listen() -> None:
-        try:
-            async with contextlib.aclosing(source):
-                async for each in source:
-                    await heard.put(each)
-        except HindbrainError as error:
-            log.info("nothing is heard any more, so it is asked for instead: %s", error)
-        await heard.put(None)
-
-    task = asyncio.create_task(listen())
-    try:
-        yield heard
-    finally:
-        await end(task)

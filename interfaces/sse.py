@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 ALIVE_SECONDS = 15.0
 """After so long without a word a comment is sent, for whoever closes silent connections."""
+TOGETHER = 32 * 1024
+"""Messages that wait are sent together up to about so many bytes: who reads takes them in quickly."""
 STUCK_SECONDS = 20.0
 """Who takes nothing for so long is dropped."""
 HEADERS = {
@@ -124,33 +126,38 @@ async def stream(
     def sent() -> dict[str, int]:
         return {name: each.offset for name, each in letters.items()}
 
+    def written(each: "Chunk | dict[str, Any]") -> bytes:
+        if isinstance(each, dict):
+            return message(each, sent(), "progress")
+        whole = letters[each.stream].feed(each.data)
+        if whole is None:
+            return b""
+        said = {"stream": each.stream, "offset": whole[0], "time": each.time, "text": whole[1]}
+        return message(said, sent())
+
     try:
-        while True:
+        over = False
+        while not over:
             try:
                 async with asyncio.timeout(ALIVE_SECONDS):
                     each = await heard.get()
             except TimeoutError:
                 yield b": alive\n\n"
                 continue
-            match each:
-                case None:
+            # What is there already goes out together: of a long history that is one write, not hundreds.
+            together = b""
+            while each is not None and not isinstance(each, BaseException):
+                together += written(each)
+                if heard.empty() or len(together) > TOGETHER:
                     break
-                case BaseException():
-                    problem = each.problem if isinstance(each, HindbrainError) else None
-                    yield message({"error": problem}, sent(), "error")
-                    return
-                case dict():
-                    yield message(each, sent(), "progress")
-                case chunk:
-                    whole = letters[chunk.stream].feed(chunk.data)
-                    if whole is not None:
-                        said = {
-                            "stream": chunk.stream,
-                            "offset": whole[0],
-                            "time": chunk.time,
-                            "text": whole[1],
-                        }
-                        yield message(said, sent())
+                each = heard.get_nowait()
+            over = each is None
+            if isinstance(each, BaseException):
+                problem = each.problem if isinstance(each, HindbrainError) else None
+                yield together + message({"error": problem}, sent(), "error")
+                return
+            if together:
+                yield together
         for name, each in letters.items():
             if (whole := each.feed(b"", last=True)) is not None:
                 yield message({"stream": name, "offset": whole[0], "time": None, "text": whole[1]}, sent())

@@ -5,8 +5,8 @@ import contextlib
 import functools
 import logging
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from bus.tasks import end
 from events.errors import HindbrainError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 HELD = 256
 """So many values wait for a slow reader; then the bus waits."""
@@ -29,7 +30,7 @@ _KEPT: "weakref.WeakKeyDictionary[ExecutionEngine, dict[Hashable, tuple[float, a
     weakref.WeakKeyDictionary()
 )
 _TURNS: "weakref.WeakKeyDictionary[ExecutionEngine, dict[Hashable, _Turn]]" = weakref.WeakKeyDictionary()
-_TAILS: "weakref.WeakKeyDictionary[ExecutionEngine, dict[str, _Tail]]" = weakref.WeakKeyDictionary()
+_TAILS: "weakref.WeakKeyDictionary[ExecutionEngine, dict[Hashable, _Tail[Any]]]" = weakref.WeakKeyDictionary()
 
 
 async def recent(engine: "ExecutionEngine", key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -97,34 +98,84 @@ async def tail(
     reader to the files: whoever is slow holds up nobody.
     """
     client = await engine.client()
-    tails = _TAILS.setdefault(engine, {})
+
+    def listen() -> _Tail[Heard]:
+        return _Tail(_opened(client.subscribe_output(execution_id, **places)), lambda piece: piece.end)
+
     whole = None not in places.values()
-    one = tails.get(execution_id) if whole else None
-    joined = one is not None
+    joined = whole and execution_id in _TAILS.get(engine, ())
+    async with _heard(engine, execution_id if whole else object(), listen) as heard:
+        yield heard, joined
+
+
+@contextlib.asynccontextmanager
+async def told(
+    engine: "ExecutionEngine", kind: str, entity: str
+) -> "AsyncGenerator[asyncio.Queue[dict[str, Any] | None]]":
+    """Listen to the progress of something, together with whoever does already; None: it has to be asked for.
+
+    Whatever is told after this has begun is heard.
+    """
+    client = await engine.client()
+
+    def final(said: dict[str, Any]) -> bool:
+        return said["final"]
+
+    def listen() -> _Tail[dict[str, Any]]:
+        return _Tail(client.subscribe_progress(entity, kind), final)
+
+    async with _heard(engine, (kind, entity), listen) as heard:
+        yield heard
+
+
+@contextlib.asynccontextmanager
+async def _heard(
+    engine: "ExecutionEngine", key: Hashable, listen: "Callable[[], _Tail[T]]"
+) -> AsyncGenerator[asyncio.Queue[T | None]]:
+    """One more who hears what one listens to for all."""
+    tails = _TAILS.setdefault(engine, {})
+    one: _Tail[T] | None = tails.get(key)
     if one is None:
-        one = _Tail(client.subscribe_output(execution_id, **places))
-        if whole:
-            tails[execution_id] = one
-            one.task.add_done_callback(functools.partial(_over, tails, execution_id, one))
-    heard: asyncio.Queue[Heard | None] = asyncio.Queue(HELD)
+        one = tails[key] = listen()
+        one.task.add_done_callback(functools.partial(_over, tails, key, one))
+    heard: asyncio.Queue[T | None] = asyncio.Queue(HELD)
     one.queues.add(heard)
     try:
-        yield heard, joined
+        await asyncio.shield(one.open)
+        yield heard
     finally:
         one.queues.discard(heard)
         if not one.queues:
-            _over(tails, execution_id, one)
+            _over(tails, key, one)
             await end(one.task)
 
 
-class _Tail:
-    """What an execution writes, heard once for all who follow it."""
+class _Source(Protocol[T_co]):
+    """Something to listen to."""
 
-    def __init__(self, source: AsyncGenerator[Heard]) -> None:
-        self.queues: set[asyncio.Queue[Heard | None]] = set()
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+
+    def aclose(self) -> Coroutine[Any, Any, None]: ...
+
+
+class _Tail(Generic[T]):
+    """What is told about something, heard once for all who follow it."""
+
+    def __init__(self, source: Awaitable[_Source[T | None]], last: Callable[[T], object]) -> None:
+        self.queues: set[asyncio.Queue[T | None]] = set()
+        self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Whether it listens, or why it cannot."""
+        self._last = last
         self.task = asyncio.create_task(self._listen(source))
 
-    async def _listen(self, source: AsyncGenerator[Heard]) -> None:
+    async def _listen(self, opening: Awaitable[_Source[T | None]]) -> None:
+        try:
+            source = await opening
+        except HindbrainError as error:
+            self.open.set_exception(error)
+            self.open.exception()  # it may be that nobody waits for it any more
+            return
+        self.open.set_result(None)
         try:
             async with contextlib.aclosing(source):
                 async for each in source:
@@ -133,15 +184,20 @@ class _Tail:
             log.info("nothing is heard any more, so it is asked for instead: %s", error)
         self._tell(None)
 
-    def _tell(self, each: "Heard | None") -> None:
+    def _tell(self, each: T | None) -> None:
         for queue in self.queues:
             if queue.full():
                 waiting = [queue.get_nowait() for _ in range(queue.qsize())]
-                for kept in (None, *(piece for piece in waiting if piece and piece.end)):
+                for kept in (None, *(piece for piece in waiting if piece and self._last(piece))):
                     queue.put_nowait(kept)
             queue.put_nowait(each)
 
 
-def _over(tails: "dict[str, _Tail]", execution_id: str, one: _Tail, *_: object) -> None:
-    if tails.get(execution_id) is one:
-        del tails[execution_id]
+async def _opened(source: _Source[T]) -> _Source[T]:
+    """What listens from its first reader on."""
+    return source
+
+
+def _over(tails: "dict[Hashable, _Tail[Any]]", key: Hashable, one: _Tail[Any], *_: object) -> None:
+    if tails.get(key) is one:
+        del tails[key]

@@ -28,7 +28,7 @@ CROWDS = HOWS[1:]
 
 
 async def prove(
-    report: Report, folder: Path, seed: int, listeners: int = 200, pairs: int = 8, count: int = 400
+    report: Report, folder: Path, seed: int, listeners: int = 200, pairs: int = 8, count: int = 1000
 ) -> None:
     """Run the same work alone, while listeners come in, and with them there; half follow a silence."""
     async with ground(folder / "d") as node:
