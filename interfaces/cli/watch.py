@@ -13,9 +13,10 @@ from interfaces.cli.options import connected, json_option, place
 @click.command("watch")
 @place
 def watch_verb(settings: Any) -> None:
-    r"""Watch what goes on, full screen: executions, findings, and what the chosen one writes.
+    r"""Watch what goes on, full screen: executions with their output, plans, playbooks, modules, decisions.
 
-    Keys: j and k choose, c twice cancels, r retries, q leaves.
+    Keys: Tab or 1 to 5 show another list, j and k choose, p pauses or resumes, c twice cancels, r retries,
+    q leaves.
 
     \b
     hindbrain watch
