@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.requests import Request
 
-from events.errors import NotFound, TooLarge, Validation
+from events.errors import NotFound, Problem, TooLarge, Validation, revive
 
 if TYPE_CHECKING:
     from interfaces.api import ExecutionEngine
@@ -60,6 +60,10 @@ async def act(engine: "ExecutionEngine", kind: str, verb: str, given: dict[str, 
     if verb == "answer":
         which |= {"value": _value(given.get("value", "")), "step": given.get("step"), "by": "dashboard"}
     reply = await engine.request(kind, verb, **which)
+    for each in reply.get("refused", ()):
+        raise revive(msgspec.convert(each["error"], Problem))
+    for each in reply.get("retried", ()):
+        return f"/executions/{each['execution_id']}", int(reply["seq"])
     entity = reply.get("plan_id") or reply.get("execution_id") or given[field]
     pages = {"exec": "/executions/", "plan": "/plans/", "play": "/playbooks/"}
     room = pages.get(entity.partition("_")[0])

@@ -4,6 +4,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from actors.residents import ROLES
 from events.errors import Conflict, HindbrainError, NotFound
 from interfaces import life, search
 from interfaces.dashboard import graph
@@ -211,13 +212,13 @@ async def modules(look: Look, asked: Asked) -> dict[str, Any]:  # noqa: ARG001  
         " count(*) FILTER (status IN ('failed', 'timed_out')) AS failed FROM executions GROUP BY module",
         "SELECT module, sum(len(workers)) AS up FROM workers WHERE ended_at IS NULL GROUP BY module",
     )
-    none = {"active": 0, "waiting": 0, "completed": 0, "failed": 0}
     work = {row["module"]: row for row in counts}
     up = {row["module"]: row["up"] for row in workers}
-    return {
-        "found": [row | none | work.get(row["id"], {}) | {"up": up.get(row["id"], 0)} for row in found],
-        "commands": none | work.get("commands", {}),
-    }
+    for row in found:
+        row |= {"active": 0, "waiting": 0, "completed": 0, "failed": 0} | work.get(row["id"], {})
+        row["resident"] = row["id"] in ROLES
+        row["up"] = row["workers"] if row["resident"] else up.get(row["id"], 0)
+    return {"found": found}
 
 
 async def decisions(look: Look, asked: Asked) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from browsing import audit, picture, text, visit
-from foreign import Foreign, Place, connect
+from foreign import Foreign, Place, connect, gone
 from playwright.async_api import Page, expect
 
 from bus.log import Log
@@ -224,6 +224,61 @@ async def test_a_plan_is_a_graph_whose_steps_change_colour(
         await expect(page.locator("tr", has_text="release").first).to_contain_text("4/4")
 
 
+async def test_plans_are_paused_resumed_run_again_and_cancelled_by_buttons(
+    info: dict[str, Any], bus: Foreign, tmp_path: Path
+) -> None:
+    name, go = await plan(bus, tmp_path, "steered")
+    other, _ = await plan(bus, tmp_path / "never", "given up")
+    door = {"name": "door", "shell": {"command": f"test -e {tmp_path}/door"}}
+    broken = await bus.ask("plan.submit", {"name": "shut", "strategy": "serial", "steps": [door]})
+    async with visit(f"{info['http_url']}/plans/{name}") as page:
+        status, step = page.locator("#state .status"), page.locator("#graph a.step")
+        await expect(step.filter(has_text="build")).to_contain_text("running")
+        await page.click("text=Pause")
+        await expect(status).to_have_text("paused")
+        go.touch()
+        await expect(step.filter(has_text="build")).to_contain_text("completed")
+        await expect(step.filter(has_text="publish")).to_contain_text("pending")
+        await page.click("text=Resume")
+        await expect(status).to_have_text("completed")
+        await expect(step.filter(has_text="publish")).to_contain_text("completed")
+        await page.goto(f"{info['http_url']}/plans/{broken['plan_id']}")
+        await expect(status).to_have_text("failed")
+        (tmp_path / "door").touch()
+        await page.click("text=Run the failed again")
+        await expect(status).to_have_text("completed")
+        await page.goto(f"{info['http_url']}/plans/{other}")
+        await page.click("text=Cancel")
+        await expect(status).to_have_text("cancelled")
+        await page.click("nav >> text=Plans")
+        for title, end in (("steered", "completed"), ("shut", "completed"), ("given up", "cancelled")):
+            await expect(page.locator("tr", has_text=title).first.locator(".status")).to_have_text(end)
+
+
+async def test_the_list_of_executions_follows_what_is_done_with_them(
+    info: dict[str, Any], bus: Foreign
+) -> None:
+    for name in ("first listed", "second listed"):
+        await bus.submit(shell={"command": "echo up; sleep 600"}, description=name, labels=["listed"])
+    async with visit(info["http_url"] + "/executions?label=listed") as page:
+        row = page.locator("#found tbody tr")
+        await expect(row.locator(".status")).to_have_text(["running", "running"])
+        await expect(row.locator("samp")).to_have_text(["up", "up"])
+        await row.filter(has_text="first listed").locator(".row-link").click()
+        await page.click("text=Cancel")
+        await expect(page.locator("#status")).to_have_text("cancelled")
+        await page.click(".label >> text=listed")
+        await expect(row.locator(".status")).to_have_text(["running", "cancelled"])
+        await page.click(".chips >> text=cancelled")
+        await expect(row).to_have_count(1)
+        await expect(row).to_contain_text("first listed")
+        await page.click(".chips >> text=running")
+        await expect(row).to_contain_text("second listed")
+        await bus.ask("execution.cancel", {"where": {"label": "listed"}, "min_seq": await bus.last()})
+        await expect(page.locator("#found")).to_have_text("There are none.")
+        await picture(page, "executions")
+
+
 async def test_a_batch_has_a_bar_that_moves(info: dict[str, Any], bus: Foreign, tmp_path: Path) -> None:
     line = f"[ ${{item}} -lt 3 ] || while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; [ ${{item}} != 1 ]"
     wish = {
@@ -427,6 +482,36 @@ async def test_schedules_are_paused_and_run_by_buttons(info: dict[str, Any], bus
     await bus.ask("schedule.delete", {"schedule_id": made["schedule_id"]})
 
 
+async def test_a_playbook_is_paused_resumed_and_cancelled_by_buttons(
+    info: dict[str, Any], bus: Foreign, tmp_path: Path
+) -> None:
+    line, go = waiting(tmp_path)
+    steps = [
+        {"name": "wait", "shell": {"command": line}},
+        {"name": "after", "shell": {"command": "echo after; sleep 600"}},
+    ]
+    phases = [{"id": "one", "name": "The first", "steps": steps}]
+    playbook = (await bus.ask("playbook.run", {"name": "steered", "phases": phases}))["playbook_id"]
+    async with visit(f"{info['http_url']}/playbooks/{playbook}") as page:
+        status, step = page.locator("#state .status"), page.locator("#steps tbody tr")
+        await expect(step).to_contain_text(["wait"])
+        await page.click("text=Pause")
+        await expect(status).to_have_text("paused")
+        go.touch()
+        await expect(step.filter(has_text="wait")).to_contain_text("completed")
+        await expect(step).to_have_count(1)
+        await page.click("text=Resume")
+        await expect(status).to_have_text("running")
+        await expect(step.filter(has_text="after")).to_contain_text("running")
+        await page.click("text=Cancel")
+        await expect(status).to_have_text("cancelled")
+        await expect(step.filter(has_text="after")).to_contain_text("cancelled")
+        await page.click("nav >> text=Playbooks")
+        row = page.locator("tr", has_text="steered")
+        await expect(row).to_contain_text("cancelled")
+        await expect(row).to_contain_text("1/2")
+
+
 async def test_what_a_playbook_asks_is_answered_on_its_page(info: dict[str, Any], bus: Foreign) -> None:
     number = {"message": "How many <b>rooms</b>?", "schema": {"type": "integer", "minimum": 1}}
     sure = {"message": "Go on?", "schema": {"type": "boolean"}}
@@ -496,10 +581,25 @@ async def test_modules_are_steered_and_their_decisions_tell_what_was_seen(own: P
             await expect(row.locator(".status")).to_have_text("paused")
             await row.get_by_text("Resume").click()
             await expect(row.locator(".status")).to_have_text("running")
+            await row.get_by_text("Restart").click()
+            await expect(row.locator("td").nth(6)).to_have_text("1")
             await picture(page, "modules")
+            ours = page.locator("tr", has_text="commands")
+            await expect(ours).to_have_count(1)
+            await expect(ours.get_by_text("Restart")).to_have_count(0)
+            await ours.get_by_text("Pause").click()
+            await expect(ours.locator(".status")).to_have_text("paused")
+            await page.click("nav >> text=Decisions")
+            await expect(page.locator("#found li", has_text="commands").first).to_contain_text("pause")
+            await page.click("nav >> text=Modules")
+            await ours.get_by_text("Resume").click()
+            await expect(ours.locator(".status")).to_have_text("running")
+            await page.goto(url + "/decisions?module=commands")
+            await expect(page.locator("#found b")).to_have_text(["resume", "pause"])
+            await page.goto(url + "/modules")
             await row.locator(".row-link").click()
             await expect(page.locator("#facts b")).to_contain_text(
-                ["declared", "started", "paused", "resumed"]
+                ["declared", "started", "paused", "resumed", "restarted"]
             )
         # The scaler decides here too, about what is shipped; but it never has more workers of idle modules.
         async with visit(url + "/decisions?type=scale_up") as page:
@@ -523,6 +623,51 @@ def decide(data: Path, make: decision.Make) -> None:
         ask = Ask(decision.DECISION, decision.entity(1, make.module), make, by="test")
         Log(bus, lambda: round(time.time() * 1000)).handle([ask], lambda _: stored.set())
         assert stored.wait(30)
+
+
+@pytest.mark.patient
+async def test_dead_letters_are_run_again_and_discarded_by_buttons(own: Place, tmp_path: Path) -> None:
+    own.up()
+    begun = tmp_path / "begun"
+    both = f"[ $(wc -l < {begun}) -ge $((2 * HINDBRAIN_ATTEMPT)) ]"
+    node = "node=$(ps -o ppid= -p $PPID)"
+    killer = f"echo a >> {begun}; until {both}; do sleep 0.05; done; {node}; kill -9 $node $PPID"
+    victim = f"echo b >> {begun}; while kill -0 $PPID; do sleep 0.05; done"
+    async with connect(own.info["nats_url"]) as bus:
+        often: dict[str, Any] = {"retries": {"max": 9, "backoff_ms": 10}}
+        wish = {"shell": {"command": killer}, "secrets": {"PIN": "gone-with-it"}, **often}
+        deadly = await bus.submit(description="the deadly one", **wish)
+        struck = await bus.submit(shell={"command": victim}, description="the one beside it", **often)
+    for _ in range(3):
+        pid = json.loads((own.data / "node.json").read_text())["pid"]
+        assert await asyncio.to_thread(gone, pid, 60)
+        own.up()
+    async with connect(own.info["nats_url"]) as bus, visit(own.info["http_url"] + "/dead") as page:
+
+        async def taken_off(execution: str) -> list[dict[str, Any]]:
+            told = (await bus.ask("execution.events", {"execution_id": execution}))["events"]
+            return [each["data"] for each in told if each["event"] == "discarded"]
+
+        rows = page.locator("#found tbody tr")
+        await expect(rows).to_have_count(2)
+        await expect(rows.filter(has_text="the deadly one")).to_contain_text("3 attempts in a row were lost")
+        await picture(page, "dead")
+        await rows.filter(has_text="the one beside it").get_by_text("Retry").click()
+        await expect(page.locator("#state")).to_contain_text("Retry of")
+        await expect(page.locator("#status")).to_have_text("running")
+        assert [each["reason"] for each in await taken_off(struck)] == ["retried"]
+        await page.click("nav >> text=Dead letters")
+        await expect(rows).to_have_count(1)
+        await rows.get_by_text("Retry").click()
+        await expect(page.get_by_role("alert")).to_contain_text("PIN")
+        await page.click("nav >> text=Dead letters")
+        assert not await taken_off(deadly)
+        await rows.get_by_text("Discard").click()
+        await expect(page.locator("#found")).to_contain_text("Nothing is parked.")
+        assert len(await taken_off(deadly)) == 1
+        await page.goto(f"{own.info['http_url']}/log/execution/{deadly}")
+        await expect(page.locator("#facts b").last).to_have_text("discarded")
+        await bus.ask("execution.cancel", {"where": {"status": "running"}})
 
 
 async def test_every_page_is_for_everybody(info: dict[str, Any], bus: Foreign, tmp_path: Path) -> None:
