@@ -246,11 +246,16 @@ class Store:
         with self._lock, self._transaction() as con:
             for projection in projections or KEPT:
                 anew(con, projection)
-                con.execute(
-                    "INSERT OR REPLACE INTO store._projection_bookmarks"
-                    " SELECT ?, ?, seq, hash, time FROM store._projection_bookmarks WHERE name = 'events'",
-                    [projection.name, projection.version],
-                )
+            self._sign(con, projections or KEPT)
+
+    def _sign(self, con: duckdb.DuckDBPyConnection, projections: Iterable[Projection]) -> None:
+        """Note that tables are as far as the events are."""
+        versions = {each.name: each.version for each in projections}
+        con.execute(
+            "INSERT OR REPLACE INTO store._projection_bookmarks SELECT unnest(?), unnest(?), seq, hash, time"
+            " FROM store._projection_bookmarks WHERE name = 'events'",
+            [list(versions), list(versions.values())],
+        )
 
     def row(self, table: str, entity: str) -> dict[str, Any] | None:
         """One row of a folded table by its id, as the public columns have it; None when there is none."""
@@ -267,6 +272,7 @@ class Store:
 
     def _create(self) -> None:
         con = self._con
+        new = con.execute("SELECT 1 FROM duckdb_tables() WHERE database_name = 'store'").fetchone() is None
         con.execute(f"CREATE TABLE IF NOT EXISTS store._projection_bookmarks {_BOOKMARKS_DDL}")
         con.execute(f"CREATE TABLE IF NOT EXISTS store._events {_EVENTS_DDL}")
         con.execute(
@@ -277,6 +283,8 @@ class Store:
             con.execute(f"CREATE TABLE IF NOT EXISTS store._{name} {ddl}")
         for projection in KEPT:
             con.execute(f"CREATE TABLE IF NOT EXISTS store.{projection.table} {projection.ddl}")
+        if new:
+            self._sign(con, KEPT)
         found = con.execute(
             "SELECT version FROM store._projection_bookmarks WHERE name = 'events'"
         ).fetchone()
