@@ -113,7 +113,8 @@ def test_a_batch_runs_for_every_item_and_tells_of_it(node: Run, tmp_path: Path) 
     assert "2/2 sections (100%)" in said
     assert sorted(out.read_text().splitlines()) == ["a b", "c"]
     many = json.dumps([f"{n:0200}" for n in range(4000)]).encode()
-    batch = read(node("batch", "run", "--items", "-", "--detach", "--json", "--", "true", stdin=many))
+    begun = node("batch", "run", "--items", "-", "--detach", "--json", "--", "sleep", "1000", stdin=many)
+    batch = read(begun)
     assert "1 background operation in progress" in told(node("status"))
     assert read(node("plan", "show", batch["plan_id"], "--json"))["total"] == 4000
     told(node("cancel", batch["plan_id"]))
