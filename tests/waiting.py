@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 PATIENCE = 30.0
 LOOK_SECONDS = 0.005
+ASK_SECONDS = 0.05
+"""To ask costs whoever answers, too: without a pause a wait takes a whole core from what it waits for."""
 
 
 def until(fact: Callable[[], T], seconds: float = PATIENCE) -> T:
@@ -24,12 +26,14 @@ def until(fact: Callable[[], T], seconds: float = PATIENCE) -> T:
     return found
 
 
-async def turned(fact: Callable[[], Awaitable[T]], seconds: float = PATIENCE) -> T:
+async def turned(
+    fact: Callable[[], Awaitable[T]], seconds: float = PATIENCE, pause: float = ASK_SECONDS
+) -> T:
     """Return what a fact that must be asked for says, as soon as it says something true."""
     never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     async with asyncio.timeout(seconds):
         while not (found := await fact()):
-            await asyncio.wait([never], timeout=LOOK_SECONDS)
+            await asyncio.wait([never], timeout=pause)
         return found
 
 
@@ -39,4 +43,4 @@ async def became(fact: Callable[[], T], seconds: float = PATIENCE) -> T:
     async def look() -> T:
         return fact()
 
-    return await turned(look, seconds)
+    return await turned(look, seconds, LOOK_SECONDS)

@@ -52,10 +52,14 @@ def _bad(kind: str, text: str) -> bool:
     return kind == "error" and "net::ERR" not in text and "Failed to load resource" not in text
 
 
-async def audit(page: Page) -> list[dict[str, Any]]:
-    """What axe-core finds wrong for people who see, hear or point differently; the serious part of it."""
+async def audit(page: Page, *only: str) -> list[dict[str, Any]]:
+    """What axe-core finds wrong for people who see, hear or point differently; the serious part of it.
+
+    `only` names the rules to try; without it, all that axe-core tries by itself.
+    """
     await page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
-    found: dict[str, Any] = await page.evaluate("axe.run()")
+    tried = {"runOnly": {"type": "rule", "values": only}} if only else {}
+    found: dict[str, Any] = await page.evaluate("tried => axe.run(tried)", tried)
     return [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
 
 

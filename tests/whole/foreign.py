@@ -14,6 +14,8 @@ from typing import Any, Self, cast
 import nats
 from nats.aio.msg import Msg
 
+from tests.waiting import turned
+
 Done = subprocess.CompletedProcess[bytes]
 ENDS = ("completed", "failed", "cancelled", "timed_out")
 
@@ -169,10 +171,7 @@ class Foreign:
 
     async def until(self, fact: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
         """Ask again and again until the answer is true, and give it."""
-        deadline = time.monotonic() + seconds
-        while not (found := await fact()):
-            assert time.monotonic() < deadline, "it did not become true"
-        return found
+        return await turned(fact, seconds)
 
     async def output(self, execution_id: str, seconds: float = 60) -> dict[str, bytes]:
         """Read all output from the stream as any NATS client can, until both end markers."""
