@@ -7,8 +7,13 @@ THRESHOLDS = (20_000, 20, 20)
 all of it among what stays; there are few cycles to be found, so it can be done seldom."""
 
 
+def widen() -> None:
+    """Look for garbage seldom."""
+    gc.set_threshold(*THRESHOLDS)
+
+
 def settle() -> None:
     """Call it once, when everything is up."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*THRESHOLDS)
+    widen()

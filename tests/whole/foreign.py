@@ -38,6 +38,11 @@ class Place:
         assert done.returncode == 0, done.stderr.decode()
         return json.loads(done.stdout)
 
+    @property
+    def wrote(self) -> dict[str, Any]:
+        """What the node wrote down about itself when it began: most of that, and nobody has to ask."""
+        return json.loads((self.data / "node.json").read_bytes())
+
     def command(self, *arguments: str) -> list[str]:
         verb, *rest = arguments
         return [sys.executable, "-P", "-m", "interfaces.cli", verb, "--data", str(self.data), *rest]

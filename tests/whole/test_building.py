@@ -128,7 +128,7 @@ async def test_a_build_whose_host_is_killed_writes_no_finished_page_again(own: P
     pages, site = 300, tmp_path / "dist"
     folder = docs(tmp_path / "docs", pages)
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await ready(bus)
         given = {"outputDir": str(site), "workingDir": str(folder)}
         job = (await tool(bus, "build-site", given, token=token(own)))["jobId"]

@@ -116,7 +116,7 @@ async def scene(place: Place, server: Homeserver, admin: bool = False, **more: s
 async def there(own: Place, homeserver: Homeserver) -> AsyncGenerator[tuple[Scene, Foreign]]:
     """Give a test a node of its own, a room, and the door between them."""
     own.up()
-    async with scene(own, homeserver) as one, connect(own.info["nats_url"]) as bus:
+    async with scene(own, homeserver) as one, connect(own.wrote["nats_url"]) as bus:
         yield one, bus
 
 
@@ -249,7 +249,7 @@ async def test_a_door_that_was_killed_goes_on_with_its_message_and_does_nothing_
 async def test_a_node_that_was_away_is_found_again(own: Place, homeserver: Homeserver) -> None:
     own.up()
     async with scene(own, homeserver) as one:
-        async with connect(own.info["nats_url"]) as bus:
+        async with connect(own.wrote["nats_url"]) as bus:
             plan = (await bus.ask("batch.submit", batch(40, "sleep 0.2", 2)))["plan_id"]
             await one.finds("/40\nCurrent: ")
         assert own.cli("down").returncode == 0
@@ -260,7 +260,7 @@ async def test_a_node_that_was_away_is_found_again(own: Place, homeserver: Homes
         await one.finds("✅ Batch operation completed: 40 operations")
         said = await of_batches(one)
         assert [changes(each) for each in said].count(None) == 1
-        async with connect(own.info["nats_url"]) as bus:
+        async with connect(own.wrote["nats_url"]) as bus:
             assert (await bus.ask("plan.get", {"plan_id": plan}))["plan"]["completed"] == 40
 
 
@@ -268,7 +268,7 @@ async def test_a_homeserver_that_was_away_is_told_the_end(own: Place, tmp_path: 
     own.up()
     server = Homeserver(tmp_path / "hs").up()
     try:
-        async with scene(own, server) as one, connect(own.info["nats_url"]) as bus:
+        async with scene(own, server) as one, connect(own.wrote["nats_url"]) as bus:
             plan = (await bus.ask("batch.submit", batch(30, "sleep 0.2", 2)))["plan_id"]
             await one.finds("/30\nCurrent: ")
             server.down()
@@ -284,7 +284,7 @@ async def test_a_homeserver_that_was_away_is_told_the_end(own: Place, tmp_path: 
 
 async def test_a_homeserver_that_wants_less_gets_less(own: Place, homeserver: Homeserver) -> None:
     own.up()
-    async with scene(own, homeserver, admin=True) as one, connect(own.info["nats_url"]) as bus:
+    async with scene(own, homeserver, admin=True) as one, connect(own.wrote["nats_url"]) as bus:
         # https://element-hq.github.io/synapse/latest/admin_api/user_admin_api.html
         where = f"/_synapse/admin/v1/users/{one.bot.user}/override_ratelimit"
         await one.person.ask("POST", where, {"messages_per_second": 1, "burst_count": 1})
@@ -309,7 +309,7 @@ async def test_a_webhook_is_told_of_questions_and_ends(own: Place) -> None:
         door.open()
         try:
             await became(lambda: "connected to the node" in door.said)
-            async with connect(own.info["nats_url"]) as bus:
+            async with connect(own.wrote["nats_url"]) as bus:
                 plan = (await bus.ask("batch.submit", batch(8)))["plan_id"]
                 await became(lambda: len(taken) == 1)
                 await bus.run(exec={"program": "echo", "args": ["done"]})

@@ -587,8 +587,8 @@ async def test_modules_are_steered_and_their_decisions_tell_what_was_seen(own: P
     (tmp_path / "shown_greeter.py").write_text(GREETER)
     plugins = json.dumps({"greeter": "shown_greeter:plugin"})
     own.up(PYTHONPATH=str(tmp_path), HINDBRAIN_PLUGINS=plugins)
-    url = own.info["http_url"]
-    async with connect(own.info["nats_url"]) as bus:
+    url = own.wrote["http_url"]
+    async with connect(own.wrote["nats_url"]) as bus:
         async with visit(url + "/modules") as page:
             row = page.locator("tr", has_text="greeter")
             await expect(row.locator(".status")).to_have_text("running")
@@ -754,7 +754,7 @@ async def test_a_page_says_that_it_is_stale_and_comes_back_by_itself(own: Place)
         port = str(free.getsockname()[1])
     up = ("up", "--detach", "--http-port", port, "--nats-port", "0")
     assert own.cli(*up).returncode == 0
-    url = own.info["http_url"]
+    url = own.wrote["http_url"]
     async with visit(url) as page:
         await expect(page.locator("#nodes")).to_contain_text("up")
         await expect(page.locator("#stale")).to_be_hidden()
@@ -762,7 +762,7 @@ async def test_a_page_says_that_it_is_stale_and_comes_back_by_itself(own: Place)
         await expect(page.locator("#stale")).to_contain_text("Stale since")
         await picture(page, "stale")
         assert own.cli(*up).returncode == 0
-        async with connect(own.info["nats_url"]) as bus:
+        async with connect(own.wrote["nats_url"]) as bus:
             await bus.run(shell={"command": "true"}, description="after the break")
         await expect(page.locator("#stale")).to_be_hidden()
         await expect(page.locator("#ended")).to_contain_text("after the break")

@@ -261,7 +261,7 @@ async def test_who_does_not_read_is_dropped_and_holds_up_nobody(
 
 async def test_a_browser_gets_in_once_with_a_ticket(own: Place) -> None:
     own.up(HINDBRAIN_HTTP__TOKEN="the-token")
-    url = own.info["http_url"]
+    url = own.wrote["http_url"]
     page = {"Accept": "text/html"}
 
     def ticket(*words: str) -> str:
@@ -286,7 +286,7 @@ async def test_a_browser_gets_in_once_with_a_ticket(own: Place) -> None:
         submit = {"json": {"code": "1"}, "headers": {"Origin": url}}
         assert (await http.post("/api/execution/submit", **submit)).status_code == 200
         cookie = dict(http.cookies)["brain"]
-        async with web_socket(own.info, additional_headers={"Cookie": f"brain={cookie}"}):
+        async with web_socket(own.wrote, additional_headers={"Cookie": f"brain={cookie}"}):
             pass
     for bad in (cookie[:-1] + ("A" if cookie[-1] != "A" else "B"), "", "1", ".", f"9{cookie}", "ä"):
         async with httpx.AsyncClient(timeout=20, base_url=url) as http:

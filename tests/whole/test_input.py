@@ -103,7 +103,7 @@ async def test_a_bad_submission_is_refused_with_what_to_do(bus: Foreign, name: s
 
 async def test_a_language_that_is_not_there_is_refused_with_what_to_do(own: Place, tmp_path: Path) -> None:
     own.up(PATH=str(tmp_path))
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         with pytest.raises(Refused) as caught:
             await bus.ask("execution.submit", {"code": "1", "language": "perl"})
         machine_readable(caught.value, "validation")
@@ -113,13 +113,13 @@ async def test_a_language_that_is_not_there_is_refused_with_what_to_do(own: Plac
 
 async def test_what_no_node_can_run_waits_for_one_that_can(own: Place, tmp_path: Path) -> None:
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         # It must not begin before the node is down, however long that takes.
         await bus.ask("module.pause", {"module": "commands"})
         later = await bus.submit(code="print 1", language="perl")
     own.cli("down")
     own.up(PATH=str(tmp_path))
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await bus.ask("module.resume", {"module": "commands"})
 
         async def told() -> bool:
@@ -130,7 +130,7 @@ async def test_what_no_node_can_run_waits_for_one_that_can(own: Place, tmp_path:
         assert (await bus.run(code="print(1)"))["status"] == "completed"
     own.cli("down")
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         assert (await bus.over(later))["result"]["stdout"] == "1"
 
 

@@ -21,7 +21,7 @@ PLUGINS = "wild=tests.handlers:plugin,site-builder=off"
 async def wild(own: Place) -> AsyncGenerator[Foreign]:
     """A node with the plugin that misbehaves."""
     own.up(HINDBRAIN_PLUGINS=PLUGINS, PYTHONPATH=str(ROOT), HINDBRAIN_SCALER__EVERY_SECONDS="1")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await bus.until(lambda: up(bus))
         yield bus
 
@@ -164,7 +164,7 @@ async def test_all_workers_busy_brings_two_more_and_the_cap_refuses(own: Place) 
         HINDBRAIN_WORKERS_MAX="7",
         HINDBRAIN_SCALER__EVERY_SECONDS="2",
     )
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await bus.until(lambda: up(bus, 5))
         begun = time.monotonic()
         first = [await job(bus, "doze", {"seconds": 25}) for _ in range(7)]
@@ -203,7 +203,7 @@ async def test_many_failures_are_a_finding_until_they_are_long_ago(wild: Foreign
 
 async def test_shutting_down_gives_back_what_does_not_end_in_time(own: Place) -> None:
     own.up(HINDBRAIN_PLUGINS=PLUGINS, PYTHONPATH=str(ROOT))
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await bus.until(lambda: up(bus))
         one = await job(bus, "doze", {"seconds": 30})
         await bus.until(lambda: running(bus, one))
@@ -211,7 +211,7 @@ async def test_shutting_down_gives_back_what_does_not_end_in_time(own: Place) ->
     assert own.cli("down").returncode == 0
     assert time.monotonic() - begun < 20
     own.up(HINDBRAIN_PLUGINS=PLUGINS, PYTHONPATH=str(ROOT))
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         names = [
             each["event"] for each in (await bus.ask("execution.events", {"execution_id": one}))["events"]
         ]
@@ -226,7 +226,7 @@ async def test_a_module_without_work_has_no_process_until_there_is_some(own: Pla
         PYTHONPATH=str(ROOT),
         HINDBRAIN_MODULES='{"wild": {"idle_seconds": 1}}',
     )
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
 
         async def asleep() -> bool:
             return bool(await rows(bus, "SELECT id FROM workers WHERE expected"))
@@ -243,7 +243,7 @@ async def test_a_module_starts_after_those_it_depends_on_and_runs_where_it_may(o
         PYTHONPATH=str(ROOT),
         HINDBRAIN_MODULES='{"wild": {"depends_on": ["base"], "cpu_affinity": [0]}, "base": {"workers": 2}}',
     )
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         sql = (
             "SELECT entity FROM events WHERE kind = 'module' AND event = 'started'"
             " AND entity IN ('base', 'wild') ORDER BY seq"

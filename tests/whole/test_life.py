@@ -32,7 +32,7 @@ async def running(bus: Foreign, execution: str, said: str = "up") -> None:
 
 async def test_what_is_queued_is_cancelled_without_a_start(own: Place) -> None:
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="1")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         first = await bus.submit(shell={"command": "echo up; sleep 60"})
         await running(bus, first)
         second = await bus.submit(exec={"program": "true"})
@@ -180,7 +180,7 @@ async def test_a_second_ctrl_c_leaves_what_was_asked_to_stop_alone(
 
 async def test_down_leaves_commands_running_and_up_finds_them(own: Place) -> None:
     own.up()
-    info = own.info
+    info = own.wrote
     gate = own.data / "gate"
     async with connect(info["nats_url"]) as bus:
         line = f"echo up; while ! [ -e {gate} ]; do sleep 0.05; done; echo after; exit 42"
@@ -199,7 +199,7 @@ async def test_down_leaves_commands_running_and_up_finds_them(own: Place) -> Non
     while brief not in journal.read_text() or b"gone" not in _log(own, brief):
         assert time.monotonic() < deadline
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         ended = await bus.over(brief)
         assert (ended["exit_code"], ended["result"]["stdout"], ended["attempt"]) == (7, "up\ngone\n", 1)
         found = (await bus.ask("execution.get", {"execution_id": execution}))["execution"]
@@ -219,7 +219,7 @@ def _log(place: Place, execution: str) -> bytes:
 
 async def test_a_killed_node_loses_nothing_either(own: Place) -> None:
     own.up()
-    info = own.info
+    info = own.wrote
     gate = own.data / "gate"
     async with connect(info["nats_url"]) as bus:
         line = f"echo up; while ! [ -e {gate} ]; do sleep 0.05; done; echo $S after; exit 3"
@@ -229,7 +229,7 @@ async def test_a_killed_node_loses_nothing_either(own: Place) -> None:
         assert gone(info["pid"])
     gate.touch()
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         done = await bus.over(execution)
         assert (done["exit_code"], done["result"]["stdout"]) == (3, "up\n******** after\n")
         assert (await bus.output(execution))["stdout"] == b"up\n******** after\n"
@@ -237,27 +237,27 @@ async def test_a_killed_node_loses_nothing_either(own: Place) -> None:
 
 async def test_down_may_wait_for_what_runs(own: Place) -> None:
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         execution = await bus.submit(shell={"command": "echo up; sleep 1; echo end"})
         await running(bus, execution)
     assert own.cli("down", "--wait", "20").returncode == 0
     meta = json.loads((own.data / "logs" / "executions" / f"{execution}_meta.json").read_bytes())
     assert (meta["status"], meta["exit_code"]) == ("completed", 0)
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         assert (await bus.over(execution))["result"]["stdout"] == "up\nend\n"
 
 
 async def test_down_may_cancel_what_runs(own: Place) -> None:
     own.up()
-    keeper = own.info["keeper_pid"]
-    async with connect(own.info["nats_url"]) as bus:
+    keeper = own.wrote["keeper_pid"]
+    async with connect(own.wrote["nats_url"]) as bus:
         execution = await bus.submit(shell={"command": "echo up; sleep 300"})
         await running(bus, execution)
     assert own.cli("down", "--cancel").returncode == 0
     own.up()
-    assert own.info["keeper_pid"] == keeper, "it lingers a little, and is taken over"
-    async with connect(own.info["nats_url"]) as bus:
+    assert own.wrote["keeper_pid"] == keeper, "it lingers a little, and is taken over"
+    async with connect(own.wrote["nats_url"]) as bus:
         done = await bus.over(execution)
         assert (done["status"], await names(bus, execution))[0] == "cancelled"
 

@@ -16,10 +16,11 @@ SLACK_NS = 1_000_000_000
 """What was granted before a change may begin so much after it."""
 
 
-def stamped(folder: Path, name: str, seconds: float) -> dict[str, Any]:
-    """A command that writes down when it began and when it ended."""
+def stamped(folder: Path, name: str, seconds: float, gate: Path | None = None) -> dict[str, Any]:
+    """A command that writes down when it began and when it ended, which is not before there is a gate."""
     file = folder / name
-    line = f"date +b%s%N >> {file}; sleep {seconds}; date +e%s%N >> {file}"
+    wait = f"until [ -e {gate} ]; do sleep 0.02; done; " if gate else ""
+    line = f"date +b%s%N >> {file}; {wait}sleep {seconds}; date +e%s%N >> {file}"
     return {"shell": {"command": line}, "labels": [name]}
 
 
@@ -70,7 +71,7 @@ async def test_a_key_is_never_at_it_more_often_than_its_limit_also_while_that_ch
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="8")
     folder = tmp_path / "stamps"
     folder.mkdir()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         limits = [(time.time_ns(), 2)]
         first = await bus.ask("limit.set", {"key": "tenant", "max": 2})
         assert (first["changed"], first["max"]) == (True, 2)
@@ -100,7 +101,7 @@ async def test_key_module_and_rate_hold_together(own: Place, tmp_path: Path) -> 
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="8")
     folder = tmp_path / "stamps"
     folder.mkdir()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await bus.ask("limit.set", {"module": "commands", "max": 3})
         await bus.ask("limit.set", {"key": "a", "max": 2})
         slow = await bus.ask("limit.set", {"key": "b", "rate": {"count": 2, "per_ms": 1000}})
@@ -138,26 +139,30 @@ async def test_a_limit_that_is_set_while_much_runs_counts_what_runs(own: Place, 
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="6")
     folder = tmp_path / "stamps"
     folder.mkdir()
-    async with connect(own.info["nats_url"]) as bus:
-        taken = [await bus.submit(**stamped(folder, f"c{n}", 0.5)) for n in range(20)]
+    async with connect(own.wrote["nats_url"]) as bus:
+        gate = tmp_path / "gate"
+        taken = [await bus.submit(**stamped(folder, f"c{n}", 0.5, gate)) for n in range(20)]
 
         async def running() -> bool:
-            return len(list(folder.iterdir())) >= 6
+            return sum(file.stat().st_size > 0 for file in folder.iterdir()) >= 6
 
         await bus.until(running)
         await bus.ask("limit.set", {"module": "commands", "max": 2})
         since = time.time_ns()
+        gate.touch()
         await asyncio.gather(*(bus.over(each, 60) for each in taken))
     found = crowds(spans(folder))
-    assert max(count for begin, count in found if begin > since) <= 2
+    after = [count for begin, count in found if begin > since]
+    assert len(after) == 14
+    assert max(after) <= 2
 
 
 async def test_the_slots_of_a_node_change_while_it_works(own: Place, tmp_path: Path) -> None:
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="1")
     folder = tmp_path / "stamps"
     folder.mkdir()
-    async with connect(own.info["nats_url"]) as bus:
-        node = own.info["node"]
+    async with connect(own.wrote["nats_url"]) as bus:
+        node = own.wrote["node"]
         taken = [await bus.submit(**stamped(folder, f"c{n}", 0.2)) for n in range(40)]
         await bus.over(taken[0])
         await bus.ask("limit.set", {"node": node, "max": 3})
@@ -173,7 +178,7 @@ async def test_the_slots_of_a_node_change_while_it_works(own: Place, tmp_path: P
         assert refused.value.code == "validation"
     own.cli("down")
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="1")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         more = [await bus.submit(**stamped(folder, f"d{n}", 0.3)) for n in range(4)]
         await asyncio.gather(*(bus.over(each, 60) for each in more))
     assert max(count for _, count in crowds(spans(folder))[-4:]) <= 3
@@ -182,7 +187,7 @@ async def test_the_slots_of_a_node_change_while_it_works(own: Place, tmp_path: P
 
 async def test_what_is_critical_starts_next_however_much_waits(own: Place) -> None:
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="2")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         low = [{"exec": {"program": "sleep", "args": ["0.05"]}, "priority": "low"} for _ in range(500)]
         taken = await asyncio.gather(*(bus.submit(**wish) for wish in low))
         await bus.over(taken[10])
@@ -209,7 +214,7 @@ async def test_what_is_critical_starts_next_however_much_waits(own: Place) -> No
 
 async def test_what_is_low_has_its_turn_under_a_stream_of_high_ones(own: Place) -> None:
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="1", HINDBRAIN_AGEING_SECONDS="1")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         high: dict[str, Any] = {"exec": {"program": "sleep", "args": ["0.1"]}, "priority": "high"}
         stop = asyncio.Event()
 
@@ -237,7 +242,7 @@ async def test_what_is_low_has_its_turn_under_a_stream_of_high_ones(own: Place) 
 
 async def test_what_is_idle_runs_when_nothing_else_does(own: Place) -> None:
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="4")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         busy = [await bus.submit(exec={"program": "sleep", "args": ["1.5"]}) for _ in range(2)]
         idle = [await bus.submit(exec={"program": "true"}, priority="idle") for _ in range(6)]
         seen = (await bus.ask("execution.get", {"execution_id": idle[0]}))["execution"]

@@ -49,7 +49,7 @@ def wait_for(gate: Path) -> str:
 async def test_every_tool_works_over_both_ways_in_both_generations_of_the_protocol(
     own: Place, tmp_path: Path, way: str, mode: str
 ) -> None:
-    info = own.up().info
+    info = own.up().wrote
     async with over_stdio(own, mode) if way == "stdio" else over_http(info["http_url"], mode) as agent:
         await everything(agent, info, tmp_path)
 
@@ -335,7 +335,7 @@ async def test_a_longer_job_takes_five_calls_while_the_node_is_killed_and_starte
     async with over_stdio(own) if way == "stdio" else over_http(url) as agent:
         job = await agent.call("execute", code=wait_for(gate) + "print('done')", idempotency_key="the-job")
         one = job["execution_id"]
-        kill(own.info["pid"], signal.SIGKILL)
+        kill(own.wrote["pid"], signal.SIGKILL)
         again = asyncio.create_task(
             asyncio.to_thread(own.cli, "up", "--detach", "--http-port", port, "--nats-port", "0")
         )
@@ -407,7 +407,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
 
 
 async def test_what_cannot_be_gets_a_clear_answer_and_changes_nothing(place: Place) -> None:
-    async with over_http(place.info["http_url"]) as agent:
+    async with over_http(place.wrote["http_url"]) as agent:
         count = await agent.call("sql", query="SELECT count(*) FROM executions")
         for tool, arguments, code in HOSTILE:
             error = await agent.refused(tool, **arguments)
@@ -453,7 +453,7 @@ async def test_long_output_is_read_with_its_beginning_and_its_end(place: Place) 
 
 async def test_a_client_that_knows_tasks_gets_one(place: Place, tmp_path: Path) -> None:
     tasking = Tasking()
-    async with over_http(place.info["http_url"], extensions=[tasking]) as agent:
+    async with over_http(place.wrote["http_url"], extensions=[tasking]) as agent:
         good = await agent.raw("execute", code="print('fine')")
         assert not good.is_error
         assert good.structured_content["result"]["stdout"] == "fine\n"
@@ -570,7 +570,7 @@ async def test_a_task_outlives_the_node_and_the_client(own: Place, tmp_path: Pat
     async with over_stdio(own, extensions=[Tasking()]) as agent:
         task = await agent.client.session.call_tool("execute", {"code": wait_for(gate)}, allow_claimed=True)
         one: str = getattr(task, "task_id")  # noqa: B009  a claimed shape, which the type does not name
-    kill(own.info["pid"], signal.SIGKILL)
+    kill(own.wrote["pid"], signal.SIGKILL)
     own.up()
     gate.touch()
     async with over_stdio(own, extensions=[advertise(TASKS)]) as agent:

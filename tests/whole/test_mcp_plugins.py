@@ -41,9 +41,9 @@ async def brought(agent: Agent) -> dict[str, wire.Tool]:
 
 async def test_agents_have_the_tools_of_plugins_that_are_for_them(own: Place) -> None:
     up(own)
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await load(bus)
-    url = own.info["http_url"]
+    url = own.wrote["http_url"]
     for way in (over_stdio(own), over_http(url), over_http(url, token="guessed")):
         async with way as agent:
             found = await brought(agent)
@@ -82,10 +82,10 @@ async def test_agents_have_the_tools_of_plugins_that_are_for_them(own: Place) ->
 
 async def test_a_job_that_a_tool_queues_is_a_task_for_who_knows_tasks(own: Place) -> None:
     up(own)
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await load(bus)
     tasking = Tasking()
-    async with over_http(own.info["http_url"], extensions=[tasking]) as agent:
+    async with over_http(own.wrote["http_url"], extensions=[tasking]) as agent:
         done = await agent.raw("say-aloud", word="hello")
         assert not done.is_error
         assert done.structured_content["status"] == "completed"
@@ -96,8 +96,8 @@ async def test_a_job_that_a_tool_queues_is_a_task_for_who_knows_tasks(own: Place
 async def test_whoever_listens_hears_that_tools_came_and_went(own: Place, way: str) -> None:
     up(own)
     async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(connect(own.info["nats_url"]))
-        door = over_stdio(own) if way == "stdio" else over_http(own.info["http_url"])
+        bus = await stack.enter_async_context(connect(own.wrote["nats_url"]))
+        door = over_stdio(own) if way == "stdio" else over_http(own.wrote["http_url"])
         agent = await stack.enter_async_context(door)
         assert await brought(agent) == {}
         told = await stack.enter_async_context(
@@ -130,7 +130,7 @@ async def test_a_client_of_the_older_protocol_is_told_over_standard_output(own: 
     async def hear(message: Any) -> None:
         heard.put_nowait(getattr(message, "method", ""))
 
-    async with connect(own.info["nats_url"]) as bus, over_stdio(own, "legacy", heard=hear) as agent:
+    async with connect(own.wrote["nats_url"]) as bus, over_stdio(own, "legacy", heard=hear) as agent:
         assert await brought(agent) == {}
         await load(bus)
         async with asyncio.timeout(SECONDS):
@@ -141,7 +141,7 @@ async def test_a_client_of_the_older_protocol_is_told_over_standard_output(own: 
 
 async def test_a_name_that_is_taken_is_refused_when_a_plugin_is_loaded(own: Place) -> None:
     up(own)
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await load(bus)
         for name, said in (("thief", "'say-aloud' is guarded's"), ("usurper", "'execute' is Hindbrain's")):
             with pytest.raises(Refused, match=said):

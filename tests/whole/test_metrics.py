@@ -73,7 +73,7 @@ async def sql(bus: Foreign, query: str, seq: int) -> list[list[Any]]:
 
 async def test_the_figures_are_those_of_the_tables(own: Place) -> None:
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="2")
-    info = own.info
+    info = own.wrote
     async with connect(info["nats_url"]) as bus:
         await load(bus)
 
@@ -151,7 +151,7 @@ async def test_names_and_texts_are_as_prometheus_wants_them(info: dict[str, Any]
 
 async def test_what_does_not_answer_is_named_and_the_rest_is_told(own: Place) -> None:
     own.up()
-    info = own.info
+    info = own.wrote
     async with httpx.AsyncClient(timeout=20, base_url=info["http_url"]) as http:
         assert (await http.get("/readyz")).json() == {"status": "ready"}
         os.kill(info["projector_pid"], signal.SIGSTOP)
@@ -178,7 +178,7 @@ async def test_what_does_not_answer_is_named_and_the_rest_is_told(own: Place) ->
 
 async def test_with_a_token_the_figures_need_it(own: Place) -> None:
     own.up(HINDBRAIN_HTTP__TOKEN="hush")
-    url = own.info["http_url"]
+    url = own.wrote["http_url"]
     async with httpx.AsyncClient(timeout=20, base_url=url) as http:
         assert (await http.get("/metrics")).status_code == 401
         assert (await http.get("/readyz")).status_code == 200

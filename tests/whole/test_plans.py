@@ -369,7 +369,7 @@ async def test_a_killed_node_goes_on_with_its_plans(own: Place, tmp_path: Path) 
     own.up()
     log, gate = tmp_path / "log", tmp_path / "gate"
     waiting = f"while [ ! -e {gate} ]; do sleep 0.02; done"
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         plan = await start(
             bus,
             name="survivor",
@@ -380,7 +380,7 @@ async def test_a_killed_node_goes_on_with_its_plans(own: Place, tmp_path: Path) 
     await asyncio.to_thread(lambda: kill_node(own))
     gate.touch()
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         assert (await over(bus, plan))["status"] == "completed"
     assert log.read_text().split() == ["a", "b", "c", "d"]
 
@@ -389,6 +389,6 @@ def kill_node(place: Place) -> None:
     """Kill the node, and nothing else."""
     from foreign import gone, kill
 
-    pid = place.info["pid"]
+    pid = place.wrote["pid"]
     kill(pid, 9)
     assert gone(pid)

@@ -521,19 +521,19 @@ async def test_it_goes_on_when_node_and_server_were_killed(own: Place, tmp_path:
     ran = tmp_path / "ran"
     own.up()
     steps = [step(f"s{n}", f"echo s{n} >> {ran}; sleep 0.05") for n in range(6)]
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         playbook = await start(bus, phase("p", *steps[:3]), phase("q", *steps[3:]))
         await bus.until(lambda: asyncio.to_thread(lambda: "s1" in counted(ran)))
-    info = own.info
+    info = own.wrote
     for name in ("pid", "nats_pid"):
         await asyncio.to_thread(kill, info[name], 9)
         assert await asyncio.to_thread(gone, info[name])
     await asyncio.to_thread(own.up)
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         found = await settled(bus, playbook)
         assert found["status"] == "completed"
         assert counted(ran) == [f"s{n}" for n in range(6)]
-        story = (Path(own.info["data"]) / found["progress_log_path"]).read_text().splitlines()
+        story = (Path(own.wrote["data"]) / found["progress_log_path"]).read_text().splitlines()
         seqs = [int(line.split("#")[1].split()[0]) for line in story]
         assert seqs == sorted(set(seqs)), "every fact is told once"
 

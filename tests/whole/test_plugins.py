@@ -26,7 +26,7 @@ async def guided(own: Place, tmp_path: Path) -> AsyncGenerator[Foreign]:
     """A node that can import what the guide shows."""
     written(tmp_path)
     own.up(PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep))
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         yield bus
 
 

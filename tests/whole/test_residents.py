@@ -42,15 +42,15 @@ async def test_they_are_modules_among_others(bus: Foreign) -> None:
 
 async def test_paused_commands_wait_also_after_a_fall_and_go_on(own: Place) -> None:
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await bus.ask("module.pause", {"module": "commands", "reason": "a freeze"})
         await bus.ask("module.pause", {"module": "commands"})
         first = await bus.submit(exec={"program": "true"})
-    pid = own.info["pid"]
+    pid = own.wrote["pid"]
     kill(pid, 9)
     assert gone(pid)
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         second = await bus.submit(exec={"program": "true"})
 
         async def paused() -> bool:

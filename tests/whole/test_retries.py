@@ -200,7 +200,7 @@ async def test_many_are_run_again_once(bus: Foreign) -> None:
 
 async def test_what_waits_is_reordered(own: Place) -> None:
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="1")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         gate = own.data / "gate"
         line = f"while ! [ -e {gate} ]; do sleep 0.05; done"
         first = await bus.submit(shell={"command": line})
@@ -239,7 +239,7 @@ async def down(own: Place, *pids: int) -> None:
 async def test_a_pause_survives_the_death_of_the_node(own: Place, tmp_path: Path) -> None:
     own.up()
     tries = tmp_path / "tries"
-    info = own.info
+    info = own.wrote
     async with connect(info["nats_url"]) as bus:
         execution = await bus.submit(
             shell=counting(tries, 1, 75), retries={"max": 1, "backoff_ms": 2500, "on_exit": [75]}
@@ -251,7 +251,7 @@ async def test_a_pause_survives_the_death_of_the_node(own: Place, tmp_path: Path
         await bus.until(paused)
     await down(own, info["pid"])
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         done = await bus.over(execution)
         assert (done["status"], done["attempt"]) == ("completed", 2)
         assert tries.read_text() == "try\n" * 2
@@ -267,7 +267,7 @@ async def test_a_pause_survives_the_death_of_the_node(own: Place, tmp_path: Path
 @pytest.mark.patient
 async def test_what_kills_its_worker_three_times_is_put_aside(own: Place) -> None:
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         neighbour = await bus.submit(exec={"program": "echo", "args": ["well"]}, delay_ms=3_600_000)
         line = "sleep 1; node=$(ps -o ppid= -p $PPID); kill -9 $node $PPID"
         deadly = await bus.submit(
@@ -277,7 +277,7 @@ async def test_what_kills_its_worker_three_times_is_put_aside(own: Place) -> Non
         pid = json.loads((own.data / "node.json").read_text())["pid"]
         await asyncio.to_thread(gone, pid, 30)
         own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         done = await bus.over(deadly)
         assert (done["status"], done["reason"], done["attempt"]) == ("failed", "poisoned", 3)
 
@@ -291,7 +291,7 @@ async def test_what_kills_its_worker_three_times_is_put_aside(own: Place) -> Non
         assert [each["event"] for each in shown["events"]].count("attempt_lost") == 3
         with pytest.raises(Refused, match="not a dead letter"):
             await bus.ask("dead.discard", {"execution_id": neighbour})
-        async with httpx.AsyncClient(base_url=own.info["http_url"], headers={"Accept": "text/html"}) as http:
+        async with httpx.AsyncClient(base_url=own.wrote["http_url"], headers={"Accept": "text/html"}) as http:
             page = (await http.get("/dead")).text
             assert page.count(deadly) == 3, "a link, and two buttons: retry and discard"
             assert "deadly" in page

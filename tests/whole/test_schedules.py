@@ -28,7 +28,7 @@ def seconds(text: str) -> float:
 def joining(place: Place) -> str:
     """The URL by which another node joins this one."""
     passwords = json.loads((place.data / "nats" / "credentials.json").read_bytes())["passwords"]
-    port = urlsplit(str(place.info["nats_url"])).port
+    port = urlsplit(str(place.wrote["nats_url"])).port
     return f"nats://node:{quote(passwords['node'], safe='')}@127.0.0.1:{port}"
 
 
@@ -72,7 +72,7 @@ async def test_two_nodes_do_each_tick_once(own: Place, tmp_path: Path) -> None:
     try:
         up = other.cli("up", "--detach", "--http-port", "0", "--nats", joining(own))
         assert up.returncode == 0, up.stderr.decode()
-        async with connect(own.info["nats_url"]) as bus:
+        async with connect(own.wrote["nats_url"]) as bus:
             # Each leaves a file of its own; a second run of one execution would fail to make it.
             line = f'set -C; : > "{mark}/$HINDBRAIN_EXECUTION_ID"'
             submit = {"shell": {"command": line}}

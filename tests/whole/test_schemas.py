@@ -31,7 +31,7 @@ class Judge:
 async def test_a_whole_run_is_valid_by_the_schemas(own: Place) -> None:
     own.up()
     judge = Judge()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         heard = await bus.hear("brain.fact.>")
 
         async def ask(verb: str, body: dict[str, Any]) -> dict[str, Any]:

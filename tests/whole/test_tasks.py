@@ -47,7 +47,7 @@ def tools(own: Place) -> Place:
 
 @pytest_asyncio.fixture
 async def node(tools: Place) -> AsyncGenerator[Foreign]:
-    async with connect(tools.info["nats_url"]) as bus:
+    async with connect(tools.wrote["nats_url"]) as bus:
         yield bus
 
 
@@ -125,15 +125,15 @@ async def test_a_crash_in_any_engine_loses_nothing_and_does_nothing_twice(
     for number in range(3):
         if number != place:
             (folder / f"go{number}").touch()
-    async with connect(tools.info["nats_url"]) as bus:
+    async with connect(tools.wrote["nats_url"]) as bus:
         task = (await bus.ask("task.submit", {"task": three(folder)}))["task_id"]
         await written(folder / "log", BEGUN[place])
-    pid = tools.info["pid"]
+    pid = tools.wrote["pid"]
     kill(pid, 9)
     assert gone(pid)
     (folder / f"go{place}").touch()
     tools.up()
-    async with connect(tools.info["nats_url"]) as bus:
+    async with connect(tools.wrote["nats_url"]) as bus:
         found = await finished(bus, task)
         assert found["task"]["status"] == "done", found
         assert ids(found) == LEFT
@@ -419,18 +419,18 @@ async def test_another_hindbrain_does_a_phase_and_gives_it_back(
         "values": {"n": "${steps.one.outputs.do.n}"},
     }
     whole["phases"][2]["values"] = {"n": "${steps.two.outputs.do.text}"}
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         task = (await bus.ask("task.submit", {"task": whole}))["task_id"]
         await written(away / "log", "there")
         # Both nodes die while it runs there.
         for place in (there, own):
-            pid = place.info["pid"]
+            pid = place.wrote["pid"]
             kill(pid, 9)
             assert gone(pid)
     (away / "go").touch()
     up(there)
     own.up()
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         found = await finished(bus, task)
         assert found["task"]["status"] == "done", found
         assert ids(found) == LEFT
@@ -449,7 +449,7 @@ async def test_a_door_that_is_shut_pauses_the_task_and_stopping_it_stops_it_ther
     own.up()
     work = book(f"echo there > {tmp_path}/begun; sleep 600", working_dir=str(tmp_path))
     phase = {"id": "p", "preferred_engine": f"remote:{url}", "work": work}
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         task = (await bus.ask("task.submit", {"task": {"phases": [phase]}}))["task_id"]
         found = await bus.ask("task.wait", {"task_id": task, "timeout_ms": WAIT_MS}, 100)
         assert (found["done"], found["task"]["status"]) == (False, "paused"), found
@@ -520,7 +520,7 @@ async def test_a_published_server_takes_over_in_the_middle(
             "values": read,
         },
     ]
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         task: dict[str, Any] = {"phases": phases, "metadata": {"working_dir": str(folder)}}
         found = await finished(bus, (await bus.ask("task.submit", {"task": task}))["task_id"])
         assert found["task"]["status"] == "done", found

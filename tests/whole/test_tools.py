@@ -42,7 +42,7 @@ async def test_tools_are_steps_whose_answers_others_use(tools: Place, tmp_path: 
         "phases": [{"id": "p", "steps": steps}],
         "params": {"n": {"type": "integer", "default": 3}, "word": {"default": 'quoted " word'}},
     }
-    async with connect(tools.info["nats_url"]) as bus:
+    async with connect(tools.wrote["nats_url"]) as bus:
         playbook = (await bus.ask("playbook.run", book))["playbook_id"]
         found = (await bus.ask("playbook.wait", {"playbook_id": playbook, "timeout_ms": 50_000}, 60))[
             "playbook"

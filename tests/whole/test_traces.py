@@ -77,7 +77,7 @@ async def test_a_command_line_inside_a_trace_stays_in_it(place: Place, bus: Fore
 
 async def test_a_collector_gets_one_trace_from_submit_to_end(own: Place, collector: Collector) -> None:
     own.up(HINDBRAIN_OTLP__ENDPOINT=f"http://127.0.0.1:{collector.port}")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         wish = {
             "shell": {"command": "exit 3"},
             "retries": {"max": 1, "backoff_ms": 10},
@@ -123,7 +123,7 @@ async def test_a_collector_gets_one_trace_from_submit_to_end(own: Place, collect
 
 async def test_the_steps_of_a_plan_belong_to_its_trace(own: Place, collector: Collector) -> None:
     own.up(HINDBRAIN_OTLP__ENDPOINT=f"http://127.0.0.1:{collector.port}")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         true = {"exec": {"program": "true"}}
         steps = [
             {"name": "lint", **true},
@@ -148,7 +148,7 @@ async def test_the_steps_of_a_plan_belong_to_its_trace(own: Place, collector: Co
 async def test_a_collector_that_was_away_gets_what_it_missed(own: Place, collector: Collector) -> None:
     port = collector.port
     own.up(HINDBRAIN_OTLP__ENDPOINT=f"http://127.0.0.1:{port}")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         long = await bus.submit(shell={"command": f"while [ ! -e {own.data}/go ]; do sleep 0.05; done"})
         await bus.run(shell={"command": "true"})
         await became(lambda: len(collector.spans) == 3)
@@ -157,11 +157,11 @@ async def test_a_collector_that_was_away_gets_what_it_missed(own: Place, collect
         for each in missed:
             await bus.over(each)
     # The node dies too: what began before is known from the log alone.
-    kill(own.info["pid"], signal.SIGKILL)
+    kill(own.wrote["pid"], signal.SIGKILL)
     own.up(HINDBRAIN_OTLP__ENDPOINT=f"http://127.0.0.1:{port}")
     back = Collector(port, answers=[503])
     try:
-        async with connect(own.info["nats_url"]) as bus:
+        async with connect(own.wrote["nats_url"]) as bus:
             (own.data / "go").touch()
             assert (await bus.over(long))["status"] == "completed"
 

@@ -39,7 +39,7 @@ async def guarded(own: Place) -> AsyncGenerator[Foreign]:
     """A node that has the plugin of tests."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     own.up(PYTHONPATH=path)
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await bus.ask("plugin.load", {"name": "guarded", "source": "guarded:plugin"}, 70)
         yield bus
 
@@ -119,7 +119,7 @@ async def test_a_tool_does_what_its_caller_may_not_ask_for(guarded: Foreign) -> 
 
 
 async def test_every_door_takes_the_administrators_token(guarded: Foreign, own: Place) -> None:
-    url, body = f"{own.info['http_url']}/api/job/submit", {**WHISPER, "data": {"word": "x"}}
+    url, body = f"{own.wrote['http_url']}/api/job/submit", {**WHISPER, "data": {"word": "x"}}
     async with httpx.AsyncClient(timeout=30) as http:
         assert (await http.post(url, json=body)).status_code == 409
         wrong = await http.post(url, json=body, headers={"Authorization": "Bearer guessed"})
@@ -134,7 +134,7 @@ async def test_every_door_takes_the_administrators_token(guarded: Foreign, own: 
 
 async def test_where_callers_are_only_the_public_trusted_jobs_are_not_theirs(own: Place) -> None:
     own.up(PYTHONPATH=str(Path(__file__).parent), HINDBRAIN_RIGHT="public")
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         await bus.ask("plugin.load", {"name": "guarded", "source": "guarded:plugin"}, 70)
         with pytest.raises(Refused, match="for trusted callers"):
             await bus.ask("job.submit", {"type": "guarded:murmur", "data": {"word": "x"}})
