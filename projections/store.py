@@ -333,6 +333,8 @@ def connect(settings: dict[str, Any]) -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
             "preserve_insertion_order": False,
+            # At its usual 16 MB it writes the tables out so often that this is half of what a commit costs.
+            "checkpoint_threshold": "64MB",
             **settings,
         },
     )
