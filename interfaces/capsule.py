@@ -1,4 +1,4 @@
-"""A capsule: executions in one file, with all that is known of them, for a place without a node.
+"""A capsule: what ran, in one file, with all that is known of it, for a place without a node.
 
 It is a zip file:
 
@@ -7,14 +7,16 @@ It is a zip file:
     output/<id>_stdout.log        what they wrote, as it is
     output/<id>_stderr.log
     output/<id>_times.log         when it came, piece by piece: `<milliseconds> <stream> <bytes>`
-    meta/<id>.json                the execution as the doors show it
+    artifacts/<id>                content that they left and that is still kept
+    checkpoints/<id>.json         what has to be known to go on with a playbook from there
+    meta/<id>.json                executions, plans and playbooks as the doors show them
 
-Values of variables that look like secrets are masked; their events say so, and their own hash is then
-not checked.  It is opened as a DuckDB file of its own, or shown as it is; never put into a log that lives.
+Values of variables and parameters that look like secrets are masked; their events say so, and their own hash
+is then not checked.  It is opened as a DuckDB file of its own, or shown as it is; never put into a log that
+lives.
 """
 
 import hashlib
-import os
 import shutil
 import zipfile
 import zlib
@@ -24,17 +26,15 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from events import codec, ids
-from events.clock import millis
-from events.errors import Conflict, Damaged, Validation
-from events.spec import SECRET_NAME
+from events import artifact, codec, ids
+from events.errors import Damaged, Validation
 
 if TYPE_CHECKING:
-    from interfaces.api import ExecutionEngine
     from projections.record import Record
 
-FORMAT = 2
-MASK = "***"
+FORMAT = 3
+READS = (2, 3)
+"""Format 2 held nothing but executions."""
 STREAMS = ("stdout", "stderr")
 BROKEN = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What is raised over a file that is no zip file, or was damaged; RuntimeError when it is encrypted."""
@@ -68,82 +68,28 @@ class Manifest(msgspec.Struct):
     events: int
     sha256: dict[str, str]
     """The hash of each file beside this one."""
+    roots: list[str] = []
+    """What was asked to be exported; the rest belongs to it."""
+    plans: list[str] = []
+    playbooks: list[str] = []
+    artifacts: list[str] = []
+    """Those whose content is here; of those that were removed only events are."""
+    checkpoints: list[str] = []
 
+    @property
+    def page(self) -> str:
+        """The page that shows what was exported."""
+        roots = self.roots or self.executions
+        rooms = {"exec": "/executions/", "plan": "/plans/", "play": "/playbooks/"}
+        return rooms[roots[0].partition("_")[0]] + roots[0] if len(roots) == 1 else "/"
 
-async def write(
-    engine: "ExecutionEngine", execution_ids: Sequence[str], path: Path, made_at: str, version: str
-) -> Manifest:
-    """Pack these executions; the file appears whole or not at all.  `Conflict` when it exists."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    sums: dict[str, str] = {}
-    try:
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        with (
-            os.fdopen(descriptor, "w+b") as file,
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
-            lines: list[Line] = []
-            for each in execution_ids:
-                shown = msgspec.to_builtins(await engine.get_status(each))
-                _put(archive, sums, f"meta/{each}.json", msgspec.json.encode(shown))
-                lines += [_line(row) for row in await engine.events(each)]
-                await _output(engine, archive, sums, each)
-            lines.sort(key=lambda line: line.seq)
-            _put(archive, sums, "events.jsonl", b"".join(msgspec.json.encode(each) + b"\n" for each in lines))
-            manifest = Manifest(FORMAT, version, made_at, list(execution_ids), len(lines), sums)
-            archive.writestr("manifest.json", msgspec.json.format(msgspec.json.encode(manifest)))
-        os.link(part, path)
-    except FileExistsError as error:
-        raise Conflict(f"{path} exists already") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return manifest
-
-
-def _put(archive: zipfile.ZipFile, sums: dict[str, str], name: str, content: bytes) -> None:
-    archive.writestr(name, content)
-    sums[name] = hashlib.sha256(content).hexdigest()
-
-
-async def _output(
-    engine: "ExecutionEngine", archive: zipfile.ZipFile, sums: dict[str, str], execution_id: str
-) -> None:
-    pieces: list[tuple[int, str, int]] = []
-    for stream in STREAMS:
-        name, digest = _inside(execution_id, stream), hashlib.sha256()
-        with archive.open(name, "w", force_zip64=True) as file:
-            async for chunk in engine.output(execution_id, {stream: 0}, follow=False):
-                file.write(chunk.data)
-                digest.update(chunk.data)
-                pieces.append((millis(chunk.time) if chunk.time else 0, stream, len(chunk.data)))
-        sums[name] = digest.hexdigest()
-    # Of pieces of the same moment, those of one stream stay in their order.
-    pieces.sort(key=lambda piece: piece[0])
-    lines = "".join(f"{time} {stream} {size}\n" for time, stream, size in pieces)
-    _put(archive, sums, _inside(execution_id, "times"), lines.encode())
-
-
-def _inside(execution_id: str, what: str) -> str:
-    return f"output/{execution_id}_{what}.log"
-
-
-def _line(row: dict[str, Any]) -> Line:
-    """Turn a fact into a line, values of secrets masked."""
-    data: dict[str, Any] = row["data"]
-    body = msgspec.json.encode(data)
-    head = {name: row[name] for name in ("id", "time", "cause", "by", "prev", "trace")}
-    subject = f"brain.evt.{row['kind']}.{row['entity']}.{row['n']}.{row['event']}"
-    spec: dict[str, Any] = data.get("spec") or {}
-    if row["event"] == "queued":
-        subject += f".{spec.get('module', 'commands')}.{spec.get('priority', 'medium')}"
-    digest = codec.chain(subject, codec.Envelope(**head), body)
-    env = cast("dict[str, str]", spec.get("env") or {})
-    masked = {name: MASK if SECRET_NAME.search(name) else value for name, value in env.items()}
-    if masked != env:
-        body = msgspec.json.encode(data | {"spec": spec | {"env": masked}})
-    return Line(
-        **head, seq=row["seq"], subject=subject, body=body.decode(), hash=digest, masked=masked != env
-    )
+    @property
+    def inside(self) -> str:
+        """How much is in it, in words."""
+        kinds = (("execution", self.executions), ("plan", self.plans), ("playbook", self.playbooks))
+        more = (("artifact", self.artifacts), ("checkpoint", self.checkpoints))
+        parts = [f"{len(of)} {name}{'s' * (len(of) != 1)}" for name, of in (*kinds, *more) if of]
+        return f"{', '.join(parts)} with {self.events} events"
 
 
 def read(path: Path) -> tuple[Manifest, list[Line]]:
@@ -151,17 +97,20 @@ def read(path: Path) -> tuple[Manifest, list[Line]]:
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = msgspec.json.decode(archive.read("manifest.json"), type=Manifest)
-            if manifest.format != FORMAT:
-                raise Validation(f"{path} has format {manifest.format}; this version reads {FORMAT}")
+            if manifest.format not in READS:
+                raise Validation(f"{path} has format {manifest.format}; this version reads up to {FORMAT}")
             for name, wanted in manifest.sha256.items():
                 with archive.open(name) as file:
                     if _digest(file) != wanted:
                         raise Damaged(f"{name} in {path} was changed")
-            for each in manifest.executions:
+            for each in (*manifest.executions, *manifest.plans, *manifest.playbooks, *manifest.checkpoints):
                 if not ids.TOKEN.fullmatch(each):
-                    raise Validation(f"{path} is no capsule: {each!r} is no id of an execution")
-                for what in (*STREAMS, "times"):
-                    archive.getinfo(_inside(each, what))
+                    raise Validation(f"{path} is no capsule: {each!r} is no id")
+            for each in manifest.artifacts:
+                if not artifact.ID.fullmatch(each):
+                    raise Validation(f"{path} is no capsule: {each!r} is no id of an artifact")
+            for name in _files(manifest):
+                archive.getinfo(name)
             lines = [
                 msgspec.json.decode(line, type=Line) for line in archive.read("events.jsonl").splitlines()
             ]
@@ -202,7 +151,7 @@ def into(path: Path, target: Path) -> Manifest:
     with zipfile.ZipFile(path) as archive, duckdb.connect(str(target)) as con:
         con.execute("CREATE TABLE _output (id VARCHAR PRIMARY KEY, stdout VARCHAR, stderr VARCHAR)")
         for each in manifest.executions:
-            texts = [_text(archive, _inside(each, stream)) for stream in STREAMS]
+            texts = [_text(archive, inside(each, stream)) for stream in STREAMS]
             con.execute("INSERT INTO _output VALUES (?, ?, ?)", [each, *texts])
         con.execute("ALTER VIEW executions RENAME TO _folded_executions")
         con.execute(
@@ -212,14 +161,27 @@ def into(path: Path, target: Path) -> Manifest:
     return manifest
 
 
-def unpack(path: Path, manifest: Manifest, folder: Path) -> None:
-    """Put the output into a folder, under the names that it has on a node."""
+def unpack(path: Path, manifest: Manifest, folder: Path, logs: Path) -> None:
+    """Put artifacts and checkpoints into a folder, and output under the names that it has on a node."""
     with zipfile.ZipFile(path) as archive:
-        for each in manifest.executions:
-            for what in (*STREAMS, "times"):
-                name = _inside(each, what)
-                with archive.open(name) as source, (folder / Path(name).name).open("xb") as file:
-                    shutil.copyfileobj(source, file)
+        for name in _files(manifest):
+            target = logs / Path(name).name if name.startswith("output/") else folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, target.open("xb") as file:
+                shutil.copyfileobj(source, file)
+
+
+def inside(execution_id: str, what: str) -> str:
+    """Name the file of a stream, or of the times at which it came."""
+    return f"output/{execution_id}_{what}.log"
+
+
+def _files(manifest: Manifest) -> list[str]:
+    return [
+        *(inside(each, what) for each in manifest.executions for what in (*STREAMS, "times")),
+        *(f"artifacts/{each}" for each in manifest.artifacts),
+        *(f"checkpoints/{each}.json" for each in manifest.checkpoints),
+    ]
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> str:
@@ -236,6 +198,6 @@ def records(lines: Sequence[Line]) -> "Iterator[Record]":
         yield Record(line.seq, line.subject, *head, None, line.body.encode())
 
 
-def default_name(execution_ids: Sequence[str]) -> Path:
+def default_name(roots: Sequence[str]) -> Path:
     """Name a capsule after what is in it."""
-    return Path(f"{execution_ids[0]}.capsule" if len(execution_ids) == 1 else "executions.capsule")
+    return Path(f"{roots[0]}.capsule" if len(roots) == 1 else "hindbrain.capsule")

@@ -1,6 +1,7 @@
 """A capsule shown as a node would show it: the same pages and tables, without a node or a bus."""
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import msgspec
 
-from actors import reading
+from actors import archivist, reading
 from actors.files import Files
 from bus.client import Client
-from events import codec, service, view
+from events import artifact, codec, picture, portrait, service, view
+from events.asks import artifact as artifacts
+from events.asks import plan, playbook
 from events.clock import millis
 from events.errors import Conflict, HindbrainError, NotFound, NotOver, Validation
-from events.execution import State
 from interfaces import capsule, life
 from interfaces.api import ANSWER_SECONDS, ExecutionEngine
 from interfaces.live import Chunk, stored
@@ -40,6 +42,7 @@ class Offline(ExecutionEngine):
         self._files, self._shelf = files, shelf
         self._facts = _facts(lines)
         self._states = {name: _state(facts) for name, facts in self._facts.items()}
+        """By kind and id, as the last of its facts here left it."""
 
     async def client(self) -> Client:
         """Refuse: there is nothing to connect to."""
@@ -85,8 +88,21 @@ class Offline(ExecutionEngine):
                 return service.Came(result=reading.result(self._files, name, state, size))
             case service.Events(execution_id=name, after_seq=after, limit=limit):
                 self._state(name)
-                found = [view.row(fact) for fact in self._facts[name] if fact.seq > after]
+                told = self._facts["execution", name]
+                found = [view.row(fact) for fact in told if fact.seq > after]
                 return service.Rows(events=found[:limit])
+            case plan.Get(plan_id=str(name)):
+                shown = picture.plan(self._state(name, "plan"), self._last("plan", name), self._now)
+                return plan.One(plan=shown)
+            case playbook.Get(playbook_id=str(name)):
+                state = self._state(name, "playbook")
+                return playbook.One(
+                    playbook=portrait.playbook(state, self._last("playbook", name), self._now)
+                )
+            case playbook.Validate(playbook_id=name, checkpoint_id=str(which)):
+                return self._checkpoint(name, which, ask.data)
+            case artifacts.Get(artifact_id=name):
+                return self._artifact(ask, self._state(name, "artifact"))
             case _:
                 raise Conflict(REFUSED)
 
@@ -107,10 +123,38 @@ class Offline(ExecutionEngine):
         """The last event of the capsule."""
         return max(fact.seq for facts in self._facts.values() for fact in facts)
 
-    def _state(self, execution_id: str) -> State:
-        if execution_id not in self._states:
-            raise NotFound(f"Execution not found: {execution_id} (in this capsule)")
-        return self._states[execution_id]
+    def _last(self, kind: str, name: str) -> int:
+        return self._facts[kind, name][-1].seq
+
+    def _state(self, name: str, kind: str = "execution") -> Any:
+        if (kind, name) not in self._states:
+            raise NotFound(f"{kind.capitalize()} not found: {name} (in this capsule)")
+        return self._states[kind, name]
+
+    def _checkpoint(self, name: str, which: str, data: bool) -> playbook.Valid:
+        self._state(name, "playbook")
+        if which not in self.manifest.checkpoints:
+            raise NotFound(f"Checkpoint not found: {which} (in this capsule)")
+        file = self._files.data / "checkpoints" / f"{which}.json"
+        found = msgspec.json.decode(file.read_bytes(), type=playbook.Valid)
+        if found.playbook_id != name:
+            raise NotFound(f"Checkpoint not found: {which} (of {name})")
+        return found if data else msgspec.structs.replace(found, data=None)
+
+    def _artifact(self, ask: artifacts.Get, state: artifact.State) -> artifacts.One:
+        one = artifacts.One(artifact=archivist.shown(state))
+        if not ask.content:
+            return one
+        if state.id not in self.manifest.artifacts:
+            raise NotFound(f"the content of {state.id} was removed", artifact_id=state.id)
+        if ask.offset < 0 or not 1 <= ask.max_bytes <= artifacts.READ:
+            raise Validation(f"offset is negative, or max_bytes not between 1 and {artifacts.READ}")
+        with (self._files.data / "artifacts" / state.id).open("rb") as file:
+            file.seek(ask.offset)
+            data = file.read(ask.max_bytes)
+        after = ask.offset + len(data)
+        content = base64.b64encode(data).decode()
+        return msgspec.structs.replace(one, base64=content, next_offset=after, end=after >= one.artifact.size)
 
     def _shown(self, execution_id: str) -> service.Execution:
         state = self._state(execution_id)
@@ -130,7 +174,7 @@ def opened(path: Path) -> Generator[Offline]:
         raise Validation(f"{path} is empty: there is nothing to show")
     with TemporaryDirectory(prefix="hindbrain-") as folder:
         files = Files(Path(folder))
-        capsule.unpack(path, manifest, files.logs)
+        capsule.unpack(path, manifest, files.data, files.logs)
         store = Store(files.data / "brain.duckdb", files.logs, whole=False)
         try:
             store.apply(list(capsule.records(lines)))
@@ -139,20 +183,20 @@ def opened(path: Path) -> Generator[Offline]:
             store.close()
 
 
-def _facts(lines: list[capsule.Line]) -> dict[str, list[codec.Fact]]:
-    """Read the facts of each execution."""
-    found: dict[str, list[codec.Fact]] = {}
+def _facts(lines: list[capsule.Line]) -> dict[tuple[str, str], list[codec.Fact]]:
+    """Read the facts of each entity, by its kind and id."""
+    found: dict[tuple[str, str], list[codec.Fact]] = {}
     for line in lines:
         _, _, kind, entity, n, event, *_ = line.subject.split(".")
         head = {"id": line.id, "time": line.time, "cause": line.cause, "by": line.by, "prev": line.prev}
         data = msgspec.json.decode(line.body)
         row = {**head, "trace": line.trace, "seq": line.seq, "entity": entity, "n": int(n), "event": event}
-        found.setdefault(entity, []).append(life.fact(kind, {**row, "data": data}))
+        found.setdefault((kind, entity), []).append(life.fact(kind, {**row, "data": data}))
     return found
 
 
-def _state(facts: list[codec.Fact]) -> State:
-    decider = life.rules("execution")
+def _state(facts: list[codec.Fact]) -> Any:
+    decider = life.rules(facts[0].kind)
     state = decider.initial
     try:
         for fact in facts:

@@ -51,7 +51,7 @@ VERBS = {
     "diff": ("difference", "Where two executions part."),
     "sql": ("look", "Ask the tables, now or as of any past moment."),
     "rebuild": ("look", "Fold all tables again from the stored events."),
-    "export": ("carry", "Pack executions into one file that can be read anywhere."),
+    "export": ("carry", "Pack executions, plans and playbooks into one file that can be read anywhere."),
     "import": ("carry", "Open such a file as a DuckDB file, without a node."),
     "open": ("open", "Open the dashboard in a browser."),
     "call": ("call", "Call a tool of an MCP server that the settings name."),

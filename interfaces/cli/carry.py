@@ -1,4 +1,4 @@
-"""Executions as files that can be carried away."""
+"""Executions, plans and playbooks as files that can be carried away."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,36 +14,44 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
-@click.argument("execution_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("roots", metavar="ID...", nargs=-1, required=True)
 @click.option("-o", "file", type=click.Path(path_type=Path), help="Where to write it.")
 @json_option
 @place
-def export_verb(settings: Any, execution_ids: tuple[str, ...], file: Path | None, as_json: bool) -> None:
-    r"""Pack executions with events and output into one file; values of secrets are masked.
+def export_verb(settings: Any, roots: tuple[str, ...], file: Path | None, as_json: bool) -> None:
+    r"""Pack executions, plans, batches and playbooks into one file; values that look like secrets are masked.
+
+    With a plan or a batch come all executions of its steps, with a playbook all that it ran and its
+    checkpoints; with everything its events, output and artifacts.
 
     \b
     hindbrain export exec_01j... -o build.capsule
+    hindbrain export plan_01j... play_01j... -o release.capsule
     """
     from interfaces import capsule
 
-    file = file or capsule.default_name(execution_ids)
-    manifest = _export(settings(), tuple(dict.fromkeys(execution_ids)), file)
+    file = file or capsule.default_name(roots)
+    _tell(_export(settings(), tuple(dict.fromkeys(roots)), file), file, as_json)
+
+
+def _tell(manifest: "Manifest", file: Path, as_json: bool) -> None:
     if as_json:
-        show.dump({"file": str(file), "executions": manifest.executions, "events": manifest.events})
+        kinds = ("executions", "plans", "playbooks", "artifacts", "checkpoints", "events")
+        show.dump({"file": str(file), **{name: getattr(manifest, name) for name in kinds}})
     else:
-        click.echo(f"{len(manifest.executions)} executions with {manifest.events} events are in {file}")
+        click.echo(f"{manifest.inside} are in {file}")
 
 
 @connected
-async def _export(engine: "ExecutionEngine", execution_ids: tuple[str, ...], file: Path) -> "Manifest":
+async def _export(engine: "ExecutionEngine", roots: tuple[str, ...], file: Path) -> "Manifest":
     import time
     from importlib import metadata
 
     from events import codec
-    from interfaces import capsule
+    from interfaces import packing
 
     now = codec.stamp(time.time_ns() // 1_000_000)
-    return await capsule.write(engine, execution_ids, file, now, metadata.version("hindbrain"))
+    return await packing.write(engine, roots, file, now, metadata.version("hindbrain"))
 
 
 @click.command("import")
@@ -59,8 +67,4 @@ def import_verb(file: Path, into: Path, as_json: bool) -> None:
     """
     from interfaces import capsule
 
-    manifest = capsule.into(file, into)
-    if as_json:
-        show.dump({"file": str(into), "executions": manifest.executions, "events": manifest.events})
-    else:
-        click.echo(f"{len(manifest.executions)} executions with {manifest.events} events are in {into}")
+    _tell(capsule.into(file, into), into, as_json)

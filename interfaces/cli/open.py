@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--print", "only_print", is_flag=True, help="Print the address, and open nothing.")
 @place
 def open_verb(settings: Any, entity: str | None, only_print: bool) -> None:
-    r"""Open the dashboard, or the page of an execution, in a browser; or a FILE that `export` wrote.
+    r"""Open the dashboard, or the page of one thing, in a browser; or a FILE that `export` wrote.
 
     The address lets one browser in, once and within a minute; it needs no token.
 
@@ -57,8 +57,7 @@ def _show(file: Path, only_print: bool) -> None:
         web = Web(engine.settings, None, lambda _: engine)
         web.start()
         try:
-            executions = engine.manifest.executions
-            address = web.url + (f"/executions/{executions[0]}" if len(executions) == 1 else "/")
+            address = web.url + engine.manifest.page
             if only_print or not webbrowser.open(address):
                 click.echo(address)
             click.echo(f"{file} is shown until Ctrl-C, for reading only", err=True)
@@ -79,8 +78,9 @@ def _address(settings: "Settings", entity: str | None) -> str:
         raise Validation("the node has no HTTP door: its roles leave out web", field="roles")
     query = {"ticket": Tickets(settings.data).ticket()}
     if entity is not None:
-        room = {"exec": "executions", "plan": "plans"}.get(entity.partition("_")[0])
+        room = {"exec": "executions", "plan": "plans", "play": "playbooks"}.get(entity.partition("_")[0])
         if room is None:
-            raise Validation(f"{entity!r} is no id of an execution or a plan, and no file", field="id")
+            text = f"{entity!r} is no id of an execution, a plan or a playbook, and no file"
+            raise Validation(text, field="id")
         query["to"] = f"/{room}/{entity}"
     return f"{url}/open?{urlencode(query)}"

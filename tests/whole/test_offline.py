@@ -1,5 +1,6 @@
 """An exported run shown without a node: the pages say what they said live, and can only be read."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ ALONE = r"""
 import json, subprocess, sys, urllib.request
 paths = json.loads(sys.stdin.read())
 shown = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
-root = shown.stdout.readline().split("/executions/")[0]
+root = "/".join(shown.stdout.readline().strip().split("/")[:3])
 ask = lambda path: urllib.request.Request(root + path, headers={"Accept": "text/html"})
 print(json.dumps([urllib.request.urlopen(ask(path)).read().decode() for path in paths]))
 shown.terminate()
@@ -140,6 +141,164 @@ async def test_a_capsule_says_without_network_and_server_what_the_pages_said_liv
     assert answers[0] == answers[1]
 
 
+async def settled(bus: Foreign, kind: str, name: str) -> dict[str, Any]:
+    """Wait until a plan or a playbook is over; gives it."""
+    reply = await bus.ask(f"{kind}.wait", {f"{kind}_id": name, "timeout_ms": 60_000}, within=70)
+    assert reply["done"], reply
+    return reply[kind]
+
+
+def step(name: str, command: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "shell": {"command": command}, **more}
+
+
+async def carried(bus: Foreign, folder: Path) -> tuple[str, str, str]:
+    """A plan with a plan in it, a batch, and a playbook that has all of it and leaves an artifact."""
+    inner = {"strategy": "parallel", "steps": [step("left", "echo l"), step("right", "echo r; exit 3")]}
+    steps = [
+        step("first", "echo first; echo n=7 >> $HINDBRAIN_OUTPUT"),
+        {"name": "inside", "plan": inner, "needs": ["first"], "allow_failure": True},
+        step("last", "printf '${steps.first.outputs.n}\\n' >&2", needs=["inside"]),
+    ]
+    graph = {"name": "a graph", "strategy": "graph", "steps": steps, "labels": ["kept"]}
+    plan = (await bus.ask("plan.submit", graph))["plan_id"]
+    line = "echo ${item}; [ ${item} != b ]"
+    many = {"description": "Turn 3 pages", "items": ["a", "b", "c"], "do": {"shell": {"command": line}}}
+    batch = (await bus.ask("batch.submit", many))["plan_id"]
+    phases = [
+        {
+            "id": "make",
+            "name": "Make it",
+            "steps": [
+                step("write", f"echo kept > {folder}/left.txt", artifacts=["left.txt"]),
+                {"name": "both", "plan": {"strategy": "serial", "steps": [step("deep", "echo deep")]}},
+            ],
+            "summary": "it was made",
+        },
+        {"id": "show", "steps": [step("read", "cat left.txt")]},
+    ]
+    wish = {"name": "a book", "phases": phases, "working_dir": str(folder)}
+    book = (await bus.ask("playbook.run", wish))["playbook_id"]
+    assert (await settled(bus, "plan", plan))["status"] == "completed"
+    assert (await settled(bus, "plan", batch))["failed"] == 1
+    assert (await settled(bus, "playbook", book))["status"] == "completed"
+    return plan, batch, book
+
+
+async def test_plans_and_playbooks_say_alone_what_their_pages_said_live(
+    bus: Foreign, place: Place, info: dict[str, Any], tmp_path: Path
+) -> None:
+    alone = nowhere()
+    roots = await carried(bus, tmp_path)
+    file = tmp_path / "all.capsule"
+    done = place.cli("export", *roots, "-o", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [len(told[name]) for name in ("executions", "plans", "playbooks", "artifacts")] == [10, 4, 1, 1]
+    assert len(told["checkpoints"]) == 4
+    paths = [
+        *(f"/plans/{name}" for name in told["plans"]),
+        *(f"/log/plan/{name}" for name in told["plans"]),
+        *(f"/playbooks/{roots[2]}", f"/log/playbook/{roots[2]}", f"/log/artifact/{told['artifacts'][0]}"),
+        *(f"/executions/{name}" for name in told["executions"]),
+        f"/executions?plan_id={roots[1]}",
+    ]
+    async with httpx.AsyncClient(base_url=info["http_url"], headers=HTML, timeout=30) as http:
+        live = [words((await http.get(path)).text) for path in paths]
+    alone_done = typed(
+        [*alone, sys.executable, "-P", "-c", ALONE, *OPEN, str(file)], json.dumps(paths).encode()
+    )
+    assert alone_done.returncode == 0, alone_done.stderr
+    for path, before, page in zip(paths, live, json.loads(alone_done.stdout), strict=True):
+        assert words(page) == before, path
+
+
+async def test_a_plan_in_a_capsule_is_looked_at_and_its_artifacts_and_checkpoints_are_read(
+    bus: Foreign, place: Place, tmp_path: Path
+) -> None:
+    plan, _, book = await carried(bus, tmp_path)
+    files = [tmp_path / "plan.capsule", tmp_path / "book.capsule"]
+    for root, file in zip((plan, book), files, strict=True):
+        done = place.cli("export", root, "-o", str(file))
+        assert done.returncode == 0, done.stderr
+    with shown(files[0]) as url:
+        assert url.endswith(f"/plans/{plan}")
+        async with visit(url) as page:
+            graph = page.locator("#graph a.step")
+            await expect(graph).to_have_count(3)
+            await expect(page.locator("main form[method=post]")).to_have_count(0)
+            await picture(page, "capsule-plan")
+            await graph.filter(has_text="inside").click()
+            await page.locator("#steps tr", has_text="right").locator("a").click()
+            await expect(page.locator("#output > div")).to_have_text(["r"])
+            await expect(page.locator("#status")).to_contain_text("exit 3")
+    live = (await bus.ask("playbook.get", {"playbook_id": book}))["playbook"]
+    last = live["last_checkpoint"]["checkpoint_id"]
+    which = {"playbook_id": book, "checkpoint_id": last, "data": True}
+    with shown(files[1]) as url:
+        assert url.endswith(f"/playbooks/{book}")
+        async with httpx.AsyncClient(base_url=url.removesuffix(f"/playbooks/{book}"), timeout=20) as http:
+            again = (await http.post("/api/playbook/get", json={"playbook_id": book})).json()["playbook"]
+            assert again | {"elapsed_seconds": 0} == live | {"elapsed_seconds": 0}
+            held = (await http.post("/api/playbook/validate", json=which)).json()
+            assert held == await bus.ask("playbook.validate", which)
+            (artifact,) = live["steps"][0]["artifacts"]
+            ask = {"artifact_id": artifact, "content": True}
+            assert (await http.post("/api/artifact/get", json=ask)).json() == await bus.ask(
+                "artifact.get", ask
+            )
+            reply = await http.post("/api/playbook/resume", json={"playbook_id": book})
+            assert (reply.status_code, reply.json()["error"]["code"]) == (409, "conflict")
+            for verb, body in (
+                ("plan/get", {"plan_id": plan}),
+                ("playbook/validate", {**which, "checkpoint_id": "x"}),
+            ):
+                assert (await http.post(f"/api/{verb}", json=body)).status_code == 404, verb
+
+
+async def test_what_looks_like_a_secret_of_a_plan_or_a_playbook_stays_at_home(
+    bus: Foreign, place: Place, tmp_path: Path
+) -> None:
+    secret = "carry-me-not"
+    given = {
+        "params": {"api_token": {"default": secret}, "who": {"default": "me"}},
+        "values": {"api_token": secret + "-either", "who": "you"},
+    }
+    told = step("say", "echo ${params.who}", env={"API_TOKEN": secret, "COLOUR": "blue"})
+    serial = {"name": "hush", "strategy": "serial", "steps": [told], **given}
+    plan = (await bus.ask("plan.submit", serial))["plan_id"]
+    wish = {"name": "hush", "phases": [{"id": "one", "steps": [told]}], **given}
+    book = (await bus.ask("playbook.run", wish))["playbook_id"]
+    for kind, name in (("plan", plan), ("playbook", book)):
+        await settled(bus, kind, name)
+    file = tmp_path / "hush.capsule"
+    done = place.cli("export", plan, book, "-o", str(file))
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            assert secret.encode() not in archive.read(name), name
+        assert rb"\"who\":\"you\"" in archive.read("events.jsonl")
+    done = typed([*OPEN[:-2], "import", str(file), "--into", str(tmp_path / "hush.duckdb")])
+    assert done.returncode == 0, done.stderr
+    assert secret.encode() not in (tmp_path / "hush.duckdb").read_bytes()
+    with shown(file) as url:
+        async with httpx.AsyncClient(base_url=url.rstrip("/"), headers=HTML, timeout=20) as http:
+            for path in (
+                f"/plans/{plan}",
+                f"/log/plan/{plan}",
+                f"/playbooks/{book}",
+                f"/log/playbook/{book}",
+            ):
+                page = (await http.get(path)).text
+                assert secret not in page, path
+                assert "***" in page, path
+    missing = place.cli("export", "plan_" + "0" * 26, "-o", str(tmp_path / "none.capsule"))
+    assert (missing.returncode, b"Plan not found" in missing.stderr) == (2, True), missing.stderr
+    wrong = place.cli("export", "sched_1", "-o", str(tmp_path / "none.capsule"))
+    assert b"no id of an execution, a plan or a playbook" in wrong.stderr
+    assert not await asyncio.to_thread(lambda: list(tmp_path.glob("*none*")))
+
+
 async def test_an_exported_run_is_shown_and_played_back_and_nothing_can_be_done(
     bus: Foreign, place: Place, tmp_path: Path
 ) -> None:
@@ -205,6 +364,28 @@ async def test_an_exported_run_is_shown_and_played_back_and_nothing_can_be_done(
                 assert "carry-me-not" not in (await http.get(each, headers=HTML)).text
     with zipfile.ZipFile(file) as archive:
         assert all(b"carry-me-not" not in archive.read(name) for name in archive.namelist())
+
+
+async def test_a_file_of_the_format_before_opens_and_one_of_the_next_is_refused(
+    bus: Foreign, place: Place, tmp_path: Path
+) -> None:
+    execution, file = await exported(bus, place, tmp_path, shell={"command": "echo old"})
+    kept = ("version", "made_at", "executions", "events", "sha256")
+    for number in (2, 4):
+        other = tmp_path / f"{number}.capsule"
+        with zipfile.ZipFile(file) as source, zipfile.ZipFile(other, "w") as target:
+            for each in source.namelist():
+                content = source.read(each)
+                if each == "manifest.json":
+                    manifest = json.loads(content)
+                    content = json.dumps({"format": number} | {name: manifest[name] for name in kept})
+                target.writestr(each, content)
+    with shown(tmp_path / "2.capsule") as url:
+        assert url.endswith(f"/executions/{execution}")
+        async with httpx.AsyncClient(timeout=20) as http:
+            assert (await http.get(url)).json()["stdout"] == "old\n"
+    done = typed([*OPEN, str(tmp_path / "4.capsule")])
+    assert (done.returncode, b"has format 4; this version reads up to 3" in done.stderr) == (2, True)
 
 
 async def test_a_file_that_was_damaged_is_refused_with_a_sentence(
