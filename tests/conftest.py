@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 _parse = ast.parse
 _lock = threading.RLock()
 
 SETTINGS = "_hypothesis_internal_use_settings"  # where hypothesis keeps what a test was decorated with
+# A machine that has much to do is slow at making examples, too; that says nothing of what is tried.
+settings.register_profile("usual", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("usual")
 settings.register_profile("quick", max_examples=20)
 
 

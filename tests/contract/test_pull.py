@@ -15,7 +15,7 @@ from bus import streams
 from bus.bridge import Bridge
 from bus.pull import Lot, Pull
 from bus.server import Server
-from tests.waiting import became
+from tests.waiting import became, turned
 
 PATIENCE = 20.0
 
@@ -261,8 +261,11 @@ def test_very_many_small_wishes_do_not_flood_the_server(lone: Bridge) -> None:
             for _ in range(700):
                 pull.want(1)
             await lone.api(f"CONSUMER.INFO.{streams.OUTPUT}.worker")
-            info = await lone.js.consumer_info(streams.OUTPUT, "worker")
-            assert 0 < (info.num_waiting or 0) <= 64
+
+            async def waiting() -> int:
+                return (await lone.js.consumer_info(streams.OUTPUT, "worker")).num_waiting or 0
+
+            assert await turned(waiting) <= 64
             await fill(lone, 650)
             await taker.until(650)
             assert (pull.open, pull.made) == (50, 1)

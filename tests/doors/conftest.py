@@ -5,12 +5,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import pytest
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+FOLDER = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Whatever uses the node of this folder starts a whole one; nobody has to remember to say so."""
+    for item in items:
+        if FOLDER in item.path.parents and "data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.whole)
 
 
 def clean(data: Path) -> dict[str, str]:

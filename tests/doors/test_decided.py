@@ -24,7 +24,6 @@ from interfaces.client import decisions
 from interfaces.settings import load
 from interfaces.whereabouts import joining
 
-pytestmark = pytest.mark.whole
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 NOW = time.time_ns() // 1_000_000
 

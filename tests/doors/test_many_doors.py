@@ -10,7 +10,6 @@ import pytest
 
 from interfaces.api import ExecutionEngine
 
-pytestmark = pytest.mark.whole
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 PLAN = """

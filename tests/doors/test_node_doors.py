@@ -17,7 +17,6 @@ from interfaces import capsule, sinks
 from interfaces.api import ExecutionEngine
 from interfaces.sinks import Happening
 
-pytestmark = pytest.mark.whole
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 BYTES = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 3); sys.stderr.buffer.write(b'\\xfferr')"

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from interfaces.cli import tools
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
-whole = pytest.mark.whole
 
 
 def told(done: "subprocess.CompletedProcess[bytes]", code: int = 0) -> str:
@@ -53,7 +52,6 @@ def here(data: Path, folder: Path, node: Run) -> Run:
     return typed
 
 
-@whole
 def test_a_tool_is_a_verb_whose_paths_count_from_here(here: Run, folder: Path) -> None:
     done = here("build-site", "--output-dir", "./dist", "--wait")
     result = json.loads(told(done))
@@ -66,7 +64,6 @@ def test_a_tool_is_a_verb_whose_paths_count_from_here(here: Run, folder: Path) -
     assert told(here("wait", told(again).split()[-1])).count("completed") == 1
 
 
-@whole
 def test_a_tool_replies_as_json(here: Run, folder: Path) -> None:
     reply = json.loads(told(here("build-site", "--output-dir", str(folder / "dist"), "--json")))
     assert reply == {
@@ -77,7 +74,6 @@ def test_a_tool_replies_as_json(here: Run, folder: Path) -> None:
     }
 
 
-@whole
 def test_a_batch_of_a_tool_is_followed_to_its_end(here: Run, folder: Path) -> None:
     done = here("generate", "--page", "landing", "--wait")
     assert "3/3 sections (100%)" in told(done)
@@ -85,7 +81,6 @@ def test_a_batch_of_a_tool_is_followed_to_its_end(here: Run, folder: Path) -> No
     assert len(list((folder / "docs" / "_pages" / "landing").iterdir())) == 3
 
 
-@whole
 def test_a_build_with_errors_ends_with_1(here: Run, folder: Path) -> None:
     (folder / "dist").mkdir()
     (folder / "dist" / "letter.txt").write_text("dear")
@@ -93,7 +88,6 @@ def test_a_build_with_errors_ends_with_1(here: Run, folder: Path) -> None:
     assert "no build has written" in json.loads(told(done, 1).splitlines()[-1])["errors"][0]
 
 
-@whole
 def test_what_a_tool_takes_stands_in_its_help(here: Run) -> None:
     shown = told(here("build-site", "--help"))
     assert "Build a static site" in shown
@@ -104,14 +98,12 @@ def test_what_a_tool_takes_stands_in_its_help(here: Run) -> None:
     assert here("build-site", "--output-dir", "x", "--typo").returncode == 2
 
 
-@whole
 def test_a_verb_that_is_none_may_have_meant_a_tool(here: Run) -> None:
     done = here("biuld-site", "--output-dir", "x")
     assert done.returncode == 2
     assert b"Did you mean 'build-site'?" in done.stderr
 
 
-@whole
 def test_without_the_token_a_tool_for_administrators_is_not_there(here: Run, data: Path) -> None:
     token = data / "admin.token"
     kept = token.rename(data / "elsewhere")
@@ -131,7 +123,6 @@ def test_without_a_node_a_tool_cannot_be_known(hindbrain: Run) -> None:
     assert b"may be a tool of a plugin, but no node runs" in done.stderr
 
 
-@whole
 def test_jobs_are_submitted_and_their_types_listed(here: Run, folder: Path) -> None:
     types = {each["type"]: each for each in json.loads(told(here("job", "types", "--json")))}
     assert "outputDir" in json.dumps(types["site-builder:site-build"]["input"])
@@ -149,7 +140,6 @@ def test_jobs_are_submitted_and_their_types_listed(here: Run, folder: Path) -> N
     assert b"job.data" in refused.stderr
 
 
-@whole
 def test_plugins_are_listed_unloaded_and_loaded(here: Run) -> None:
     assert "site-builder  1.0" in told(here("plugin", "list"))
     assert "waits" in told(here("plugin", "unload", "site-builder", "--reason", "a test"))
@@ -161,7 +151,6 @@ def test_plugins_are_listed_unloaded_and_loaded(here: Run) -> None:
     assert b"no installed plugin is called 'nobody'" in refused.stderr
 
 
-@whole
 def test_modules_are_shown_and_changed(here: Run) -> None:
     assert "site-builder" in told(here("module", "list"))
     shown = [each["name"] for each in json.loads(told(here("module", "list", "--json")))]
