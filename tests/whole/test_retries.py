@@ -265,17 +265,19 @@ async def test_a_pause_survives_the_death_of_the_node(own: Place, tmp_path: Path
 
 
 @pytest.mark.patient
-async def test_what_kills_its_worker_three_times_is_put_aside(own: Place) -> None:
+async def test_what_kills_its_worker_three_times_is_put_aside(own: Place, tmp_path: Path) -> None:
     own.up()
     async with connect(own.wrote["nats_url"]) as bus:
         neighbour = await bus.submit(exec={"program": "echo", "args": ["well"]}, delay_ms=3_600_000)
-        line = "sleep 1; node=$(ps -o ppid= -p $PPID); kill -9 $node $PPID"
+        go = f"until [ -e {tmp_path}/go-$HINDBRAIN_ATTEMPT ]; do sleep 0.05; done"
+        line = f"{go}; node=$(ps -o ppid= -p $PPID); kill -9 $node $PPID"
         deadly = await bus.submit(
             shell={"command": line}, retries={"max": 9, "backoff_ms": 10}, description="deadly"
         )
-    for _ in range(3):
+    for attempt in (1, 2, 3):
         pid = json.loads((own.data / "node.json").read_text())["pid"]
-        await asyncio.to_thread(gone, pid, 30)
+        (tmp_path / f"go-{attempt}").touch()
+        assert await asyncio.to_thread(gone, pid, 30)
         own.up()
     async with connect(own.wrote["nats_url"]) as bus:
         done = await bus.over(deadly)
