@@ -3,7 +3,7 @@
 import hashlib
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,41 +35,28 @@ async def write(
     """
     found = await belongings.gather(engine, roots)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    sums: dict[str, str] = {}
     try:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         with (
             os.fdopen(descriptor, "w+b") as file,
             zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
-            lines: list[Line] = []
+            packed = _Packing(engine, archive)
             for each in found.executions:
-                await _meta(engine, archive, sums, "execution", each)
-                lines += [_line(row) for row in await engine.events(each)]
-                await _output(engine, archive, sums, each)
+                await packed.execution(each)
             for kind, names in (("plan", found.plans), ("playbook", found.playbooks)):
                 for each in names:
-                    await _meta(engine, archive, sums, kind, each)
-                    lines += [_line(row) for row in await belongings.facts(engine, kind, each)]
-            kept: list[str] = []
-            for each in found.artifacts:
-                facts = await belongings.facts(engine, "artifact", each)
-                lines += [_line(row) for row in facts]
-                if facts[-1]["event"] != "removed":
-                    await _artifact(engine, archive, sums, each)
-                    kept.append(each)
-            checkpoints = [
-                name for each in found.playbooks for name in await _checkpoints(engine, archive, sums, each)
-            ]
-            lines.sort(key=lambda line: line.seq)
-            _put(archive, sums, "events.jsonl", b"".join(msgspec.json.encode(each) + b"\n" for each in lines))
+                    await packed.meta(kind, each)
+                    await packed.facts(kind, each)
+            kept = [each for each in found.artifacts if await packed.artifact(each)]
+            checkpoints = [name for each in found.playbooks for name in await packed.checkpoints(each)]
             manifest = Manifest(
                 FORMAT,
                 version,
                 made_at,
                 found.executions,
-                len(lines),
-                sums,
+                packed.events(),
+                packed.sums,
                 roots=list(roots),
                 plans=found.plans,
                 playbooks=found.playbooks,
@@ -85,58 +72,79 @@ async def write(
     return manifest
 
 
-def _put(archive: zipfile.ZipFile, sums: dict[str, str], name: str, content: bytes) -> None:
-    archive.writestr(name, content)
-    sums[name] = hashlib.sha256(content).hexdigest()
+class _Packing:
+    """An archive that is being filled."""
 
+    def __init__(self, engine: "ExecutionEngine", archive: zipfile.ZipFile) -> None:
+        self._engine, self._archive = engine, archive
+        self._lines: list[Line] = []
+        self.sums: dict[str, str] = {}
+        """The hash of each file in it."""
 
-async def _meta(
-    engine: "ExecutionEngine", archive: zipfile.ZipFile, sums: dict[str, str], kind: str, entity: str
-) -> None:
-    reply = await engine.call(kind, "get", {f"{kind}_id": entity})
-    _put(archive, sums, f"meta/{entity}.json", msgspec.json.encode(masked(reply[kind])))
+    async def execution(self, execution_id: str) -> None:
+        """Put in an execution, with its facts and its output."""
+        await self.meta("execution", execution_id)
+        self._lines += map(_line, await self._engine.events(execution_id))
+        pieces: list[tuple[int, str, int]] = []
 
-
-async def _artifact(
-    engine: "ExecutionEngine", archive: zipfile.ZipFile, sums: dict[str, str], entity: str
-) -> None:
-    digest = hashlib.sha256()
-    with archive.open(f"artifacts/{entity}", "w", force_zip64=True) as file:
-        async for piece in ArtifactRegistry(engine).pieces(entity):
-            file.write(piece)
-            digest.update(piece)
-    sums[f"artifacts/{entity}"] = digest.hexdigest()
-
-
-async def _checkpoints(
-    engine: "ExecutionEngine", archive: zipfile.ZipFile, sums: dict[str, str], playbook: str
-) -> list[str]:
-    """Put down what each checkpoint holds; of one that is damaged, what is wrong with it."""
-    made = (await engine.request("playbook", "checkpoints", playbook_id=playbook))["checkpoints"]
-    names = [each["checkpoint_id"] for each in made]
-    for each in names:
-        which = {"playbook_id": playbook, "checkpoint_id": each, "data": True}
-        reply = await engine.call("playbook", "validate", which, 60.0)
-        _put(archive, sums, f"checkpoints/{each}.json", msgspec.json.encode(masked(reply)))
-    return names
-
-
-async def _output(
-    engine: "ExecutionEngine", archive: zipfile.ZipFile, sums: dict[str, str], execution_id: str
-) -> None:
-    pieces: list[tuple[int, str, int]] = []
-    for stream in STREAMS:
-        name, digest = inside(execution_id, stream), hashlib.sha256()
-        with archive.open(name, "w", force_zip64=True) as file:
-            async for chunk in engine.output(execution_id, {stream: 0}, follow=False):
-                file.write(chunk.data)
-                digest.update(chunk.data)
+        async def written(stream: str) -> AsyncGenerator[bytes]:
+            async for chunk in self._engine.output(execution_id, {stream: 0}, follow=False):
                 pieces.append((millis(chunk.time) if chunk.time else 0, stream, len(chunk.data)))
-        sums[name] = digest.hexdigest()
-    # Of pieces of the same moment, those of one stream stay in their order.
-    pieces.sort(key=lambda piece: piece[0])
-    lines = "".join(f"{time} {stream} {size}\n" for time, stream, size in pieces)
-    _put(archive, sums, inside(execution_id, "times"), lines.encode())
+                yield chunk.data
+
+        for stream in STREAMS:
+            await self._pour(inside(execution_id, stream), written(stream))
+        # Of pieces of the same moment, those of one stream stay in their order.
+        pieces.sort(key=lambda piece: piece[0])
+        lines = "".join(f"{time} {stream} {size}\n" for time, stream, size in pieces)
+        self._put(inside(execution_id, "times"), lines.encode())
+
+    async def meta(self, kind: str, entity: str) -> None:
+        """Put in something as the doors show it."""
+        reply = await self._engine.call(kind, "get", {f"{kind}_id": entity})
+        self._put(f"meta/{entity}.json", msgspec.json.encode(masked(reply[kind])))
+
+    async def facts(self, kind: str, entity: str) -> str:
+        """Put in the facts of an entity, and name the last."""
+        facts = await belongings.facts(self._engine, kind, entity)
+        self._lines += map(_line, facts)
+        return facts[-1]["event"]
+
+    async def artifact(self, artifact_id: str) -> bool:
+        """Put in an artifact; False when its content was removed, then only its facts are here."""
+        if await self.facts("artifact", artifact_id) == "removed":
+            return False
+        await self._pour(f"artifacts/{artifact_id}", ArtifactRegistry(self._engine).pieces(artifact_id))
+        return True
+
+    async def checkpoints(self, playbook: str) -> list[str]:
+        """Put in what each checkpoint holds; of one that is damaged, what is wrong with it."""
+        made = (await self._engine.request("playbook", "checkpoints", playbook_id=playbook))["checkpoints"]
+        names = [each["checkpoint_id"] for each in made]
+        for each in names:
+            which = {"playbook_id": playbook, "checkpoint_id": each, "data": True}
+            reply = await self._engine.call("playbook", "validate", which, 60.0)
+            self._put(f"checkpoints/{each}.json", msgspec.json.encode(masked(reply)))
+        return names
+
+    def events(self) -> int:
+        """Put in the facts of all, in the order of the log, and say how many there are."""
+        self._lines.sort(key=lambda line: line.seq)
+        self._put("events.jsonl", b"".join(msgspec.json.encode(each) + b"\n" for each in self._lines))
+        return len(self._lines)
+
+    def _put(self, name: str, content: bytes) -> None:
+        self._archive.writestr(name, content)
+        self.sums[name] = hashlib.sha256(content).hexdigest()
+
+    async def _pour(self, name: str, pieces: AsyncIterable[bytes]) -> None:
+        """Put in what comes piece by piece, and may be large."""
+        digest = hashlib.sha256()
+        with self._archive.open(name, "w", force_zip64=True) as file:
+            async for piece in pieces:
+                file.write(piece)
+                digest.update(piece)
+        self.sums[name] = digest.hexdigest()
 
 
 def _line(row: dict[str, Any]) -> Line:
