@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from actors import hiding
-from actors.clerk import Clerk, Turns, answer
+from actors.clerk import Clerk, Turns, answer, kindly
 from actors.home import Home, milliseconds
 from actors.saving import Saver
 from actors.vault import Vault
@@ -112,7 +112,9 @@ class BookDesk:
                 checkpoint_id=state.current,
             )
 
-        self.clerk.command(kindly(call, ask.playbook_id), PLAYBOOK, named(ask.playbook_id), command, reply)
+        self.clerk.command(
+            kindly(call, unknown(ask.playbook_id)), PLAYBOOK, named(ask.playbook_id), command, reply
+        )
 
     # ---- reading -----------------------------------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class BookDesk:
         def shown(outcome: Outcome) -> Message:
             return reply(outcome.snapshot.state, outcome.snapshot.seq)
 
-        self.clerk.command(kindly(call, entity), PLAYBOOK, named(entity), playbook.Look(), shown)
+        self.clerk.command(kindly(call, unknown(entity)), PLAYBOOK, named(entity), playbook.Look(), shown)
 
     def _ask(self, call: Call, ask: Ask, act: Callable[[Outcome], None]) -> None:
         def done(outcomes: Sequence[Outcome]) -> None:
@@ -162,15 +164,6 @@ def digest(definition: phases.Definition, rest: list[Any]) -> str:
     """A hash of a wish, by which a repeat is told from another one under the same key."""
     nameless = phases.raised(definition, hiding.nameless(phases.flat(definition)))
     return codec.digest([codec.encode(nameless), msgspec.json.encode(rest, order="sorted")])[:32]
-
-
-def kindly(call: Call, entity: str) -> Call:
-    """The same call, whose refusal names what was not found."""
-
-    def refuse(error: HindbrainError) -> None:
-        call.refuse(unknown(entity) if error.message == "Playbook not found" else error)
-
-    return msgspec.structs.replace(call, refuse=refuse)
 
 
 def unknown(entity: str) -> NotFound:

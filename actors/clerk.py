@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from events import codec
-from events.errors import HindbrainError, Internal, Validation
+from events.errors import HindbrainError, Internal, NotFound, Validation
 from events.message import Command, Message
 from events.ports import Ask, Call, Decider, Doors, Log, Outcome, Snapshot
 
@@ -35,6 +35,16 @@ class Gather(Generic[T]):
         self._found += lot
         if len(self._found) >= self._count:
             self._done(self._found)
+
+
+def kindly(call: Call, unknown: NotFound) -> Call:
+    """The same call, whose refusal names what was not found."""
+    bare = unknown.message.partition(":")[0]
+
+    def refuse(error: HindbrainError) -> None:
+        call.refuse(unknown if error.message == bare else error)
+
+    return msgspec.structs.replace(call, refuse=refuse)
 
 
 class Table(msgspec.Struct):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from actors import engines, translation
-from actors.clerk import Clerk, Gather, Table, Turns, Verbs, answer, check_page
+from actors.clerk import Clerk, Gather, Table, Turns, Verbs, answer, check_page, kindly
 from actors.home import milliseconds
 from actors.waiting import Awaited, Ended, Waiter
 from events import codec, ids, ir, legacy, task
@@ -195,7 +195,7 @@ class TaskDesk:
                     from_engine=before.preferred_engine,
                 )
 
-            self._clerk.command(_kindly(call, state.id), TASK, state.id, command, reply)
+            self._clerk.command(kindly(call, unknown(state.id)), TASK, state.id, command, reply)
 
         self._log.load(TASK, [_token(ask.task_id)], read)
 
@@ -209,13 +209,13 @@ class TaskDesk:
                 seq=outcome.snapshot.seq,
             )
 
-        self._clerk.command(_kindly(call, ask.task_id), TASK, _token(ask.task_id), command, reply)
+        self._clerk.command(kindly(call, unknown(ask.task_id)), TASK, _token(ask.task_id), command, reply)
 
     # ---- looking -----------------------------------------------------------------------------------------
 
     def _get(self, ask: asks.Get, call: Call) -> None:
         self._clerk.command(
-            _kindly(call, ask.task_id),
+            kindly(call, unknown(ask.task_id)),
             TASK,
             _token(ask.task_id),
             task.Look(),
@@ -315,15 +315,6 @@ def _with(whole: TaskIR, phase: PhaseIR) -> TaskIR:
 def _digest(whole: TaskIR) -> str:
     bare = msgspec.structs.replace(whole, created_at=None, updated_at=None)
     return codec.digest([codec.encode(bare)])[:32]
-
-
-def _kindly(call: Call, entity: str) -> Call:
-    """The same call, whose refusal names what was not found."""
-
-    def refuse(error: HindbrainError) -> None:
-        call.refuse(unknown(entity) if error.message == "Task not found" else error)
-
-    return msgspec.structs.replace(call, refuse=refuse)
 
 
 def _token(entity: str) -> str:
