@@ -224,13 +224,13 @@ class Bridge(Loop):
             with contextlib.suppress(NatsError):  # the client of that feed is gone, and the feed with it
                 await feed.unsubscribe()
 
-    def adopt(self, subject: str, listener: Listener) -> None:
-        """Hear what a service of nats-py's gets on a subject, until the connection is lost.
+    def adopt(self, listeners: Mapping[str, Listener]) -> None:
+        """Hear what services of nats-py's get, by subject, until the connection is lost.
 
-        Where it cannot be, the service's own handler hears it, as it would have without this.
+        Where it cannot be, a service's own handler hears it, as it would have without this.
         """
         if self._hearing is not None:
-            self._hearing.adopt(subject, listener)
+            self._hearing.adopt(listeners)
 
     def check(self, payload: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Raise `TooLarge` for what the server would answer by closing the connection."""

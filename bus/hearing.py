@@ -9,7 +9,7 @@ The protocol is https://docs.nats.io/reference/reference-protocols/nats-protocol
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from nats.aio.client import Client
@@ -34,10 +34,10 @@ class Hearing(Parser):
         """Call the listener for what comes for a subscription of nats-py's, in place of its own callback."""
         self._listeners[vars(feed)["_id"]] = listener
 
-    def adopt(self, subject: str, listener: Listener) -> None:
-        """Do the same for the subscription to a subject that something inside nats-py has made."""
+    def adopt(self, listeners: Mapping[str, Listener]) -> None:
+        """Do the same for subscriptions that something inside nats-py has made, by their subjects."""
         for feed in vars(self._client)["_subs"].values():
-            if feed.subject == subject:
+            if listener := listeners.get(feed.subject):
                 self.hear(feed, listener)
 
     def forget(self, feed: object) -> None:

@@ -245,7 +245,7 @@ class Services:
                     "description": verb.text,
                 },
             )
-            self._bridge.adopt(subject, endpoint.hear)
+        self._bridge.adopt({subject: endpoint.hear for subject, endpoint in self._endpoints.items()})
         # The server has all of it when it answers a request that was sent behind it.
         await self._bridge.request("$JS.API.INFO")
 

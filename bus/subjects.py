@@ -191,7 +191,7 @@ def waiting(module: str, priority: str) -> str:
 
 def queue(module: str, priority: str) -> str:
     """Filter for the waiting work of a module at one priority."""
-    return f"{ROOT}.evt.execution.*.*.{QUEUED}.{_token(module)}.{_token(priority)}"
+    return f"{ROOT}.evt.execution.*.*.{waiting(module, priority)}"
 
 
 def fact(subject: str) -> str:

@@ -80,6 +80,18 @@ async def test_a_request_is_answered_from_another_thread(
     await asyncio.to_thread(services.stop)
 
 
+async def test_requests_are_heard_without_a_task_of_nats_micro_for_each(
+    bridge: Bridge, connection: Client, desk: Desk
+) -> None:
+    services = Services(bridge, [verb("test-h", "get"), verb("test-h", "put")], desk)
+    await asyncio.to_thread(services.start)
+    for name in ("get", "put"):
+        await connection.request(f"brain.cmd.test-h.{name}", b"", timeout=DEADLINE)
+    micro = cast("Any", vars(services)["_service"])
+    counted: list[int] = [each._num_requests for each in micro._endpoints]  # noqa: SLF001  only it knows
+    assert counted == [0, 0]
+
+
 async def test_a_refusal_names_its_code_in_body_and_headers(
     bridge: Bridge, connection: Client, desk: Desk
 ) -> None:
