@@ -95,10 +95,9 @@ class Bookmark(NamedTuple):
 class Store:
     """Open or create the file; one that cannot be opened is moved aside, and `moved` says where.
 
-    `memory` bounds all of DuckDB in this process.  It has one of its `threads` unless there are great
-    stretches to fold: with two, one spins while the other works, and a lot costs half as much again.
-    `prepare` gets the connection before file access is shut off for good.  A part of a log (not `whole`) has
-    gaps.  `Unavailable` when another process holds the file.
+    `memory` bounds all of DuckDB in this process.  It has one thread: with two, one spins while the other
+    works, and a lot costs half as much again.  `prepare` gets the connection before file access is shut off
+    for good.  A part of a log (not `whole`) has gaps.  `Unavailable` when another process holds the file.
     """
 
     def __init__(
@@ -106,7 +105,6 @@ class Store:
         path: Path,
         logs: Path | None = None,
         memory: str | None = None,
-        threads: int = 1,
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
         whole: bool = True,
     ) -> None:
@@ -114,7 +112,7 @@ class Store:
         self.path, self.logs, self.moved = path, logs, None
         self._lock = threading.RLock()
         memory = memory or cap()
-        self._settings = {"memory_limit": memory, "threads": threads, "temp_directory": f"{path}.tmp"}
+        self._settings = {"memory_limit": memory, "threads": 1, "temp_directory": f"{path}.tmp"}
         self.folded: list[str] = []
         """Tables that were folded anew when the store opened."""
         try:

@@ -1,4 +1,7 @@
-"""An exported run shown without a node: the pages say what they said live, and can only be read."""
+"""An exported run shown without a node: the pages say what they said live, and can only be read.
+
+It is long because executions, plans, playbooks and what they left each have pages to compare.
+"""
 
 import asyncio
 import json

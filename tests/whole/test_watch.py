@@ -106,20 +106,20 @@ async def stands(bus: Foreign, kind: str, name: str, wanted: str) -> bool:
     return await bus.until(there)
 
 
-async def started(bus: Foreign, line: str) -> tuple[str, str]:
-    """A plan and a playbook, each with a step that waits and one after it."""
+async def started(bus: Foreign, folder: Path) -> tuple[str, str, Path]:
+    """A plan and a playbook, each with a step that waits for a file and one after it."""
+    line, go = waiting(folder)
     steps = [{"name": "wait", "shell": {"command": line}}, {"name": "after", "shell": {"command": "true"}}]
     plan = await bus.ask("plan.submit", {"name": "a plan", "strategy": "serial", "steps": steps})
     book = await bus.ask("playbook.run", {"name": "a playbook", "phases": [{"id": "one", "steps": steps}]})
-    return plan["plan_id"], book["playbook_id"]
+    return plan["plan_id"], book["playbook_id"], go
 
 
 @pytest.mark.asyncio
 async def test_what_can_be_paused_is_paused_and_resumed_by_one_key(
     bus: Foreign, place: Place, tmp_path: Path
 ) -> None:
-    line, go = waiting(tmp_path)
-    plan, book = await started(bus, line)
+    plan, book, go = await started(bus, tmp_path)
     async with ExecutionEngine.new({"data": str(place.data)}) as engine:
         app = Watch(engine)
         async with app.run_test(size=(130, 40)) as pilot:
@@ -247,8 +247,7 @@ def test_it_works_in_a_real_terminal(place: Place, tmp_path: Path) -> None:
 async def test_plans_playbooks_and_modules_are_paused_in_a_real_terminal(
     bus: Foreign, place: Place, tmp_path: Path
 ) -> None:
-    line, go = waiting(tmp_path)
-    plan, book = await started(bus, line)
+    plan, book, go = await started(bus, tmp_path)
     query = {"sql": "SELECT id FROM modules ORDER BY id", "min_seq": await bus.last()}
     modules = [row[0] for row in (await bus.ask("query.sql", query))["rows"]]
     with terminal(place) as seen:
