@@ -87,7 +87,7 @@ async def test_requests_are_heard_without_a_task_of_nats_micro_for_each(
     await asyncio.to_thread(services.start)
     for name in ("get", "put"):
         await connection.request(f"brain.cmd.test-h.{name}", b"", timeout=DEADLINE)
-    micro = cast("Any", vars(services)["_service"])
+    micro = vars(services)["_service"]
     counted: list[int] = [each._num_requests for each in micro._endpoints]  # noqa: SLF001  only it knows
     assert counted == [0, 0]
 
