@@ -278,6 +278,8 @@ async def test_what_kills_its_worker_three_times_is_put_aside(own: Place, tmp_pa
         pid = json.loads((own.data / "node.json").read_text())["pid"]
         (tmp_path / f"go-{attempt}").touch()
         assert await asyncio.to_thread(gone, pid, 30)
+        # It is run again below, and is to wait then.
+        (tmp_path / f"go-{attempt}").unlink()
         own.up()
     async with connect(own.wrote["nats_url"]) as bus:
         done = await bus.over(deadly)
