@@ -179,7 +179,7 @@ class Gateway:
         for call in calls:
             self._guard(call, self._sort, call, asks, reads)
         if asks:
-            self._log.handle(asks, lambda outcomes: self._tell(Decided(outcomes)))
+            self._log.handle(asks, self._told)
         self._read(reads)
 
     def _sort(self, call: Call, asks: list[Ask], reads: list[tuple[str, Call, Any]]) -> None:
@@ -262,7 +262,7 @@ class Gateway:
         asks: list[Ask] = []
         self._submit(call, with_key(wish, call), asks)
         if asks:
-            self._log.handle(asks, lambda outcomes: self._tell(Decided(outcomes)))
+            self._log.handle(asks, self._told)
 
     def _submit(self, call: Call, wish: Submit, asks: list[Ask]) -> None:
         """Store it; a plugin that checks its jobs itself is asked first."""
@@ -272,7 +272,7 @@ class Gateway:
             return
 
         def checked() -> None:
-            self._log.handle([ask], lambda outcomes: self._tell(Decided(outcomes)))
+            self._log.handle([ask], self._told)
 
         self._check(wish.job, call, checked)
 
@@ -285,6 +285,14 @@ class Gateway:
 
     # ---- what the log says -----------------------------------------------------------------------------
 
+    def _told(self, outcomes: Sequence[Outcome]) -> None:
+        """Announce what was stored before anybody can act on it, so that listeners hear it in its order."""
+        for outcome in outcomes:
+            if outcome.facts:
+                entity, state = outcome.ask.entity, outcome.snapshot.state
+                self._outlet.progress("execution", entity, view.announcement(entity, state, milliseconds()))
+        self._tell(Decided(outcomes))
+
     def _decided(self, call: Call, ask: Any, outcome: Outcome) -> None:
         entity, state = outcome.ask.entity, outcome.snapshot.state
         if isinstance(ask, Stored):
@@ -292,8 +300,6 @@ class Gateway:
             return
         if outcome.error:
             raise outcome.error if not isinstance(outcome.error, NotFound) else _unknown(entity)
-        if outcome.facts:
-            self._announce(entity, state)
         changed = bool(outcome.facts)
         if changed and state.phase == "over":
             self._vault.drop(entity)
@@ -316,8 +322,6 @@ class Gateway:
         entity, state = outcome.ask.entity, outcome.snapshot.state
         if error := self._submitting.settle(ask, outcome):
             raise error
-        if outcome.facts:
-            self._announce(entity, state)
         if state.spec.module in self._home.catalogue.asleep:
             self._wake(state.spec.module)
         call.answer(
@@ -333,9 +337,6 @@ class Gateway:
                 )
             )
         )
-
-    def _announce(self, entity: str, state: State) -> None:
-        self._outlet.progress("execution", entity, view.announcement(entity, state, milliseconds()))
 
     def _look(self, waiting: Sequence[Waiting]) -> None:
         self._read([(each.entity, each.call, each) for each in waiting])
@@ -414,7 +415,7 @@ class Gateway:
     def _retry(self, call: Call, ask: service.Retry, entity: str, state: State) -> None:
         wish = wished(entity, state, ask.secrets, ask.idempotency_key)
         stored = self._submission(call, wish, retry_of=entity)
-        self._log.handle([stored], lambda outcomes: self._tell(Decided(outcomes)))
+        self._log.handle([stored], self._told)
 
 
 def _named(entity: str | None) -> str:
