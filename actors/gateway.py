@@ -4,7 +4,7 @@ It is long because every request passes here: what comes in, what the log says, 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,7 @@ class Gateway:
         again: Again,
         check: Callable[[Job, Call, Callable[[], None]], None],
         wake: Callable[[str], None],
+        reports: Mapping[str, execution.Progressed],
     ) -> None:
         self._home, self._log, self._outlet, self._peers = home, journal, outlet, peers
         self._files, self._vault, self._tell, self._refused = files, vault, tell, refused
@@ -130,6 +131,8 @@ class Gateway:
         """Verbs that a function of this node answers by itself."""
         self._submitting, self._again = Submitting(home, vault), again
         self._stopping = Stopping(journal, again, lambda calls: tell(Calls(calls)))
+        self._reports = reports
+        """How far commands of this node are, as listeners were told: the log hears of it later."""
         self.waits = Waits()  # other threads look whether anybody waits for a certain end
 
     # ---- the mailbox ---------------------------------------------------------------------------------
@@ -375,7 +378,9 @@ class Gateway:
         return state.started is None or state.started.node == self._home.node
 
     def _answer(self, call: Call, ask: Any, entity: str, state: State) -> None:
-        now = milliseconds()
+        now, said = milliseconds(), self._reports.get(entity)
+        if said is not None and state.phase != "over" and said.attempt == state.attempt:
+            state = msgspec.structs.replace(state, report=said)
         match ask:
             case service.Logs():
                 call.answer(codec.encode(reading.logs(self._files, entity, state, ask)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from actors import hiding
+from actors import failures, hiding
 from actors.clerk import Clerk, Table, Verbs, answer, check_page
 from actors.home import Home, milliseconds
 from actors.vault import Vault
@@ -168,12 +168,23 @@ class Plans:
         self._clerk.question(call, LISTED, params, reply, min_seq=ask.min_seq)
 
     def _result(self, ask: asks.Result, call: Call) -> None:
-        def reply(outcome: Outcome) -> Message:
-            state = outcome.snapshot.state
-            failures = [picture.operation(state, number) for number in picture.failed(state)]
-            return asks.Came(result=picture.outcome(state, outcome.snapshot.seq, failures))
+        """A batch only knows which of its operations failed; how they did, their executions know."""
 
-        self._clerk.command(call, PLAN, _named(ask.plan_id), plan.Look(), reply)
+        def decided(outcomes: Sequence[Outcome]) -> None:
+            for outcome in outcomes:
+                failed = [] if outcome.error else picture.failed(outcome.snapshot.state)
+                entries = [picture.operation(outcome.snapshot.state, number) for number in failed]
+                failures.tell(
+                    self._log,
+                    entries,
+                    lambda told, it=outcome: answer(call, lambda: it.error or came(it, told)),
+                )
+
+        def came(outcome: Outcome, told: list[asks.Entry]) -> Message:
+            return asks.Came(result=picture.outcome(outcome.snapshot.state, outcome.snapshot.seq, told))
+
+        look = Ask(PLAN, _named(ask.plan_id), plan.Look(), by=call.by, trace=call.trace)
+        self._log.handle([look], decided)
 
     # ---- changing ----------------------------------------------------------------------------------------
 

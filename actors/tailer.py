@@ -66,9 +66,12 @@ class Tailer:
         tell: Callable[[Any], None],
         executor: Callable[[Any], None],
         history: History,
+        reports: dict[str, execution.Progressed],
     ) -> None:
         self._files, self._outlet, self._log = files, outlet, journal
         self._tell, self._executor, self._history = tell, executor, history
+        self._reports = reports
+        """What listeners were told last of what runs; the log hears of it later."""
         self._tails: dict[str, Tail] = {}
         self._ended: dict[str, tuple[float, Tail]] = {}
         """What was over lately: its output may have to be sent again."""
@@ -277,6 +280,7 @@ class Tailer:
         entity, state = message.entity, message.state
         self._write_meta(entity, state, message.pid)
         self._files.sweep(entity, message.made)
+        self._reports.pop(entity, None)
         tail = self._tails.pop(entity, None)
         if tail is None and state.end is not None:
             sizes = {"stdout": state.end.end.stdout_bytes, "stderr": state.end.end.stderr_bytes}
@@ -348,7 +352,7 @@ class Tailer:
         fresh = seen != tail.shown and moment - tail.shown_at >= SHOWN and (progress or any(sizes.values()))
         if fresh or (guess is not None and moment - tail.shown_at >= GUESSED):
             tail.shown, tail.shown_at = seen, moment
-            said = execution.Progressed(**msgspec.structs.asdict(report))
+            said = self._reports[entity] = execution.Progressed(**msgspec.structs.asdict(report))
             state = msgspec.structs.replace(tail.state, report=said)
             told = view.announcement(entity, state, now())
             self._outlet.progress("execution", entity, history.shown(told, guess) if guess else told)

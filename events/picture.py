@@ -164,7 +164,7 @@ def _entry(name: str, cell: Cell) -> asks.Entry:
 
 
 def operation(state: State, number: int) -> asks.Entry:
-    """An operation that failed, as far as the plan itself knows it."""
+    """An operation that failed, as far as the plan itself knows it: its execution knows the rest."""
     run = state.batch.run if state.batch else 1
     return asks.Entry(
         step=str(number),

@@ -117,6 +117,7 @@ class Troupe:
         self.log = Log(bridge, milliseconds)
         self.peers = Peers(bridge)
         self._outlet, self._doors, self._lease = Outlet(bridge), Doors(bridge), Lease(bridge)
+        self._reports: dict[str, execution.Progressed] = {}
         self._inbox = Inbox(bridge, lambda calls: self._tell("gateway", Calls(calls)))
         self._work = Work(bridge, lambda lot: self._tell("executor", attempt.Offered(lot)))
         self._feed = Feed(bridge, self._heard, TOLD, known=self._known)
@@ -296,6 +297,7 @@ class Troupe:
             again,
             self.workers.check,
             self.workers.wake,
+            self._reports,
         )
         return gateway
 
@@ -315,7 +317,8 @@ class Troupe:
 
     def _tailer(self) -> Tailer:
         history = History(self._doors, self._to("tailer"))
-        return Tailer(self._files, self._outlet, self.log, self._to("tailer"), self._to("executor"), history)
+        told = (self._to("tailer"), self._to("executor"))
+        return Tailer(self._files, self._outlet, self.log, *told, history, self._reports)
 
     def _executor(self) -> Executor:
         return Executor(

@@ -103,6 +103,11 @@ async def test_one_that_fails_does_not_stop_the_others(bus: Foreign) -> None:
     assert (await over(bus, reply["plan_id"]))["status"] == "completed"
     end = (await last(heard, reply["plan_id"]))[-1]
     assert (end["completedOperations"], end["failedOperations"]) == (2, 1)
+    (result,) = (await bus.ask("plan.result", {"plan_id": reply["plan_id"]}))["result"]["results"]
+    assert (result["step"], result["status"], result["exit_code"]) == ("1", "failed", 3)
+    assert result["error"]["message"] == "Command failed with exit code 3"
+    own = (await bus.ask("execution.get", {"execution_id": result["execution_id"]}))["execution"]
+    assert (own["exit_code"], own["error"]) == (3, result["error"])
 
 
 async def test_it_stops_at_an_error_when_that_is_wished(bus: Foreign, tmp_path: Path) -> None:

@@ -70,6 +70,21 @@ async def test_what_runs_is_cancelled_with_all_its_children(bus: Foreign) -> Non
     assert (late["changed"], late["status"], late["seq"]) == (False, "cancelled", done["seq"])
 
 
+async def test_what_listeners_were_told_is_what_one_who_asks_is_told(bus: Foreign) -> None:
+    progress = await bus.hear("brain.progress.execution.>")
+    script = "for i in 1 2 3 4 5; do echo ::progress $i/5; sleep 0.2; done; exec sleep 60"
+    execution = await bus.submit(shell={"command": script})
+    told = 0
+    while told < 5:
+        step = json.loads((await progress.next_msg(10)).data)
+        if step["id"] == execution and step["current"]:
+            told = step["current"]
+            shown = (await bus.ask("execution.get", {"execution_id": execution}))["execution"]
+            assert shown["progress_detail"]["current"] >= told, "who asks is behind who listens"
+    await bus.ask("execution.cancel", {"execution_id": execution})
+    await bus.over(execution)
+
+
 async def test_who_ignores_term_is_killed_after_its_grace(bus: Foreign) -> None:
     execution = await bus.submit(shell={"command": "trap '' TERM; echo up; sleep 300 & wait; sleep 300"})
     await running(bus, execution)
