@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
+from urllib.parse import quote, urlsplit
 
 import nats
 from nats.aio.msg import Msg
@@ -73,6 +74,23 @@ class Place:
         done = self.cli("up", "--detach", "--http-port", "0", "--nats-port", "0", **env)
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
         return self
+
+    def join(self, other: "Place", **env: Any) -> Self:
+        """Start a node in the background that works on the bus of another place."""
+        passwords = json.loads((other.data / "nats" / "credentials.json").read_bytes())["passwords"]
+        port = urlsplit(str(other.wrote["nats_url"])).port
+        url = f"nats://node:{quote(passwords['node'], safe='')}@127.0.0.1:{port}"
+        done = self.cli("up", "--detach", "--http-port", "0", "--nats", url, **env)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+        return self
+
+    def leave(self) -> None:
+        """Stop the node that joined, and no other: `down` asks whichever answers."""
+        file = self.data / "node.json"
+        if file.exists():
+            pid = json.loads(file.read_bytes())["pid"]
+            kill(pid)
+            assert gone(pid)
 
     def end(self) -> None:
         """Stop everything that belongs to this folder."""

@@ -9,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 import pytest
-from foreign import Foreign, Place, Refused, clean, connect, gone, kill
+from foreign import Foreign, Place, Refused, clean, connect
 
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
 
@@ -23,13 +22,6 @@ LATE_SECONDS = 1.0
 
 def seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
-
-
-def joining(place: Place) -> str:
-    """The URL by which another node joins this one."""
-    passwords = json.loads((place.data / "nats" / "credentials.json").read_bytes())["passwords"]
-    port = urlsplit(str(place.wrote["nats_url"])).port
-    return f"nats://node:{quote(passwords['node'], safe='')}@127.0.0.1:{port}"
 
 
 async def create(bus: Foreign, **wish: Any) -> str:
@@ -70,8 +62,7 @@ async def test_two_nodes_do_each_tick_once(own: Place, tmp_path: Path) -> None:
     mark = tmp_path / "marks"
     mark.mkdir()
     try:
-        up = other.cli("up", "--detach", "--http-port", "0", "--nats", joining(own))
-        assert up.returncode == 0, up.stderr.decode()
+        other.join(own)
         async with connect(own.wrote["nats_url"]) as bus:
             # Each leaves a file of its own; a second run of one execution would fail to make it.
             line = f'set -C; : > "{mark}/$HINDBRAIN_EXECUTION_ID"'
@@ -105,12 +96,7 @@ async def test_two_nodes_do_each_tick_once(own: Place, tmp_path: Path) -> None:
             )
             assert late[0][0] < LATE_SECONDS * 1000
     finally:
-        # `down` asks whichever node answers, and this one is meant.
-        file = other.data / "node.json"
-        pid = json.loads(file.read_bytes())["pid"] if file.exists() else 0
-        if pid:
-            kill(pid)
-            assert gone(pid)
+        other.leave()
 
 
 async def test_what_is_delayed_starts_on_time(bus: Foreign) -> None:
