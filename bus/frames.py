@@ -62,7 +62,7 @@ def plain(client: Client) -> bool:
     known = vars(client)
     transport = known.get("_transport")
     return (
-        callable(getattr(transport, "writelines", None))
+        callable(getattr(transport, "write", None))
         and isinstance(known.get("_pending"), list)
         and isinstance(known.get("_pending_data_size"), int)
     )
@@ -80,7 +80,8 @@ def write(client: Client, frames: Sequence[Frame]) -> bool:
     lot = b"".join(map(encode, frames))
     waiting: list[bytes] = inside._pending  # noqa: SLF001  the reason of this file
     inside._pending, inside._pending_data_size = [], 0  # noqa: SLF001  the reason of this file
-    inside._transport.writelines([*waiting, lot])  # noqa: SLF001  the reason of this file
+    # Not `writelines`: that of Python 3.12 and 3.13 raises this and that when the connection was just lost.
+    inside._transport.write(b"".join([*waiting, lot]))  # noqa: SLF001  the reason of this file
     client.stats["out_msgs"] += len(frames)
     client.stats["out_bytes"] += len(lot)
     return True
