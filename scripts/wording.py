@@ -58,7 +58,8 @@ HEADERS = (
     ),
     (
         "`brain.out`",
-        "`Brain-Offset Brain-Time Brain-Attempt`; the last one is empty and has `Brain-End: <total bytes>`",
+        "`Brain-Offset Brain-Time Brain-Attempt`; the last one is empty and has `Brain-End: <total bytes>`."
+        " What never began, and a job that wrote nothing, has no messages here: its end is a fact",
     ),
     ("`brain.dead.inbox`", "`Brain-Msg-Id Brain-Error`"),
     ("replies", "`Nats-Service-Error` and `Nats-Service-Error-Code` on a refusal"),
