@@ -327,7 +327,8 @@ async def test_plans_playbooks_and_sleeps_are_steps(bus: Foreign, tmp_path: Path
     assert counted(ran)[2:] == ["deep", "7", "v"]
     child = found["steps"][2]["playbook_id"]
     assert (await get(bus, child))["parent"]["playbook_id"] == playbook
-    assert found["steps"][1]["duration_ms"] >= 200
+    # When it is over is set a moment before its fact is stamped, from which its time is counted.
+    assert found["steps"][1]["duration_ms"] >= 190
 
 
 async def test_a_nested_playbook_that_is_cancelled_with_its_parent(bus: Foreign) -> None:
