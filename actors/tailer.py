@@ -352,7 +352,9 @@ class Tailer:
         fresh = seen != tail.shown and moment - tail.shown_at >= SHOWN and (progress or any(sizes.values()))
         if fresh or (guess is not None and moment - tail.shown_at >= GUESSED):
             tail.shown, tail.shown_at = seen, moment
-            said = self._reports[entity] = execution.Progressed(**msgspec.structs.asdict(report))
+            said = execution.Progressed(**msgspec.structs.asdict(report))
+            # As the log would give it back: a number is 6.0 in both.
+            self._reports[entity] = msgspec.convert(msgspec.to_builtins(said), execution.Progressed)
             state = msgspec.structs.replace(tail.state, report=said)
             told = view.announcement(entity, state, now())
             self._outlet.progress("execution", entity, history.shown(told, guess) if guess else told)

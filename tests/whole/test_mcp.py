@@ -21,15 +21,16 @@ from mcp.shared.exceptions import MCPError
 
 from interfaces.mcp.table import TOOLS, named
 from interfaces.mcp.tools import NAME, tokens
-from tests.waiting import became
+from tests.waiting import became, turned
 
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
 
 NOBODY = "exec_" + "0" * 26
 NOBODY_PLAYS = "play_" + "0" * 26
-HELD = """import os, sys, time
-print('::progress 6/10', flush=True)
+SAID = """print('::progress 6/10', flush=True)
 print('half', flush=True)
+"""
+HELD = """import os, time
 while not os.path.exists({gate!r}): time.sleep(0.01)
 """
 
@@ -41,7 +42,7 @@ def size_of(reply: dict[str, Any]) -> int:
 
 def wait_for(gate: Path) -> str:
     """Code that says that it is at 60 % and goes on when a file is there."""
-    return HELD.format(gate=str(gate))
+    return SAID + HELD.format(gate=str(gate))
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -59,7 +60,8 @@ async def everything(agent: Agent, info: dict[str, Any], tmp_path: Path) -> None
     listed = {tool.name: tool for tool in (await agent.client.list_tools()).tools}
     assert list(listed)[: len(TOOLS)] == list(TOOLS)
     gate = tmp_path / "gate"
-    made = await agent.call("execute", code=wait_for(gate), description="the long one", labels=["a"])
+    begin = HELD.format(gate=str(tmp_path / "begin"))
+    made = await agent.call("execute", code=begin + wait_for(gate), description="the long one", labels=["a"])
     one = made["execution_id"]
     assert made == {
         "execution_id": one,
@@ -69,6 +71,15 @@ async def everything(agent: Agent, info: dict[str, Any], tmp_path: Path) -> None
     }
     assert re.fullmatch(r"exec_[0-9a-hjkmnp-tv-z]{26}", one)
     seen = await agent.call("wait", execution_id=one, timeout_seconds=0)
+    while seen["execution"]["status"] != "running":
+        seen = await agent.call("wait", execution_id=one, timeout_seconds=45, cursor=seen["cursor"])
+    agent.told.clear()
+    waiting = asyncio.create_task(
+        agent.call("wait", execution_id=one, timeout_seconds=45, cursor=seen["cursor"])
+    )
+    await became(lambda: agent.told)
+    (tmp_path / "begin").touch()
+    seen = await waiting
     while seen["execution"]["last_output"] != "half":
         seen = await agent.call("wait", execution_id=one, timeout_seconds=45, cursor=seen["cursor"])
     assert not seen["done"]
@@ -90,11 +101,15 @@ async def everything(agent: Agent, info: dict[str, Any], tmp_path: Path) -> None
     assert re.fullmatch(r"just now|\d+ seconds? ago|\d+ minutes? ago", started)
     assert 0 < elapsed < 60
 
-    background = await agent.call("status")
-    count = len(background["operations"])
-    assert background["message"] == f"{count} background operation{'s' if count > 1 else ''} in progress"
-    (ours,) = [each for each in background["operations"] if each.get("jobId") == one]
-    assert ours == {
+    async def operation() -> Any:
+        """What the tables know: they hear how far it is once a second."""
+        background = await agent.call("status")
+        count = len(background["operations"])
+        assert background["message"] == f"{count} background operation{'s' if count > 1 else ''} in progress"
+        (ours,) = [each for each in background["operations"] if each.get("jobId") == one]
+        return ours if ours["progress"] else None
+
+    assert await turned(operation) == {
         "jobId": one,
         "type": "code",
         "status": "processing",
