@@ -171,7 +171,7 @@ def test_what_is_wrong_in_yaml_is_said_with_its_line(
 
 BAD_JSON: list[tuple[str, list[str]]] = [
     ('{\n\t"steps": [\n\t\t{"name": "a",\n\t\t "exec": {"program": "x"},\n\t\t "args": []}\n\t]\n}', ["5: unknown key 'args'"]),
-    ('{\n"steps": [],\n}', ["3: Illegal trailing comma before end of object"]),
+    ('{\n"steps": [],\n"name"}', ["3: Expecting ':' delimiter"]),
     ('{\n"name": 3,\n"steps": []}', ["2: name must be a string, not the number 3"]),
     ('{"name": NaN}', ["1: it cannot be read: NaN is no JSON"]),
     ('{"name": "a",\n "name": "b"}', ["2: key 'name' is given twice"]),
@@ -184,9 +184,7 @@ def test_what_is_wrong_in_json_is_said_with_its_line(
 ) -> None:
     lines = wrong(tmp_path, "p.json", text, monkeypatch)
     for line, start in zip(lines, said, strict=True):
-        number = start.split(":")[0]
-        exact = start if "comma" not in start else f"{number}: "
-        assert line.startswith(f"p.json:{exact}")
+        assert line.startswith(f"p.json:{start}")
 
 
 # ---- files in files --------------------------------------------------------------------------------------
