@@ -1,6 +1,8 @@
 """A worker host: a process in which the workers of one module run the handlers of jobs.
 
-    python -m interfaces.host      reads lines of JSON (`events/hosting.py`), the first says who it is
+    python -m interfaces.child interfaces.host
+
+reads lines of JSON (`events/hosting.py`), of which the first says who it is.
 
 It takes work from the queue and states ends in the log by itself.  When its standard input ends, its node is
 gone: it finishes what it has in hand, and ends.
@@ -228,7 +230,3 @@ def main() -> None:
     heap.settle()
     host.listen(lines)
     threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

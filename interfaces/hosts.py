@@ -32,7 +32,7 @@ class HostProcess:
         )
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "interfaces.host"],
+                [sys.executable, "-P", "-m", "interfaces.child", "interfaces.host"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=fd,

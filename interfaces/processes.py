@@ -84,7 +84,7 @@ class Projector:
             fd = os.open(logs / "projector.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "interfaces.projector"],
+                    [sys.executable, "-P", "-m", "interfaces.child", "interfaces.projector"],
                     # It ends when this pipe does, so it cannot outlive its node.
                     stdin=subprocess.PIPE,
                     stdout=fd,

@@ -1,7 +1,8 @@
 """The projector's process: follows the log, owns the tables, answers questions about them.
 
-    python -m interfaces.projector      reads one line of JSON: {"data", "url", "node", "quack"}
+    python -m interfaces.child interfaces.projector
 
+reads one line of JSON: {"data", "url", "node", "quack"}.
 It ends when its standard input does, so it never outlives its node.
 """
 
@@ -19,7 +20,7 @@ import msgspec
 
 from actors import heap
 from actors.actor import Actor
-from actors.gateway import milliseconds
+from actors.home import milliseconds
 from actors.monitor import Noticed
 from actors.projector import Desk, Librarian, Lot, Progress, Projector, Samples
 from actors.supervisor import Child, Exhausted, Restarted, Supervisor
@@ -364,7 +365,3 @@ def _escalate(row: Exhausted) -> None:
     log.critical("%s failed %d times in %.0f s", row.name, row.restarts, row.seconds)
     # Half a projector is worse than none: the warden starts a whole one.
     os._exit(70)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+from actors import heap
+
 VERBS = {
     "up": ("node", "Start a node and stay in the foreground."),
     "down": ("node", "Stop the node; what runs goes on unless told otherwise."),
@@ -138,8 +140,10 @@ _drawn(cli)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Do what the command line says; the exit code tells how it went."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_guarded(given))
+    heap.widen()  # reading the code of a verb makes much, and no garbage
+    code = _guarded(list(sys.argv[1:] if arguments is None else arguments))
+    heap.leave()
+    sys.exit(code)
 
 
 def _guarded(given: list[str]) -> int:

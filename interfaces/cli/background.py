@@ -1,6 +1,6 @@
 """A node in the background: started once, however many ask for it at the same time."""
 
-import asyncio
+import json
 import subprocess
 import sys
 import time
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 90.0
 """The server may have to read its whole store first."""
+LOOK_SECONDS = 0.02
 
 
 def ensure(settings: "Settings") -> None:
@@ -35,7 +36,7 @@ def start(settings: "Settings") -> dict[str, Any]:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     logs = settings.data / "logs"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    said = logs / "node.out"
+    said, before = logs / "node.out", _boot(settings)
     command = [sys.executable, "-P", "-m", "interfaces.cli", "up", *_arguments(settings)]
     with said.open("wb") as out:
         said.chmod(0o600)
@@ -47,25 +48,41 @@ def start(settings: "Settings") -> dict[str, Any]:
         ended = process.poll() is not None
         try:
             info = running(settings)
-            if info["pid"] != process.pid and not ended:
+            if info["pid"] == process.pid and info["boot"] != before:
+                return info  # a node writes down where it is once it answers
+            if not ended:
                 raise Unavailable("that is the node before, whose end nobody noted")
-            asyncio.run(_answers(settings))
+            _answers(settings)
         except Trouble:
             if ended:
                 raise Unavailable(f"the node did not start: {_last(said)}") from None
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
         else:
             return info
     raise Unavailable(f"the node is not ready after {READY_SECONDS:g} s; see {logs}/node.log")
 
 
-async def _answers(settings: "Settings") -> None:
-    if not {"gateway"} & set(settings.roles):
+def _answers(settings: "Settings") -> None:
+    """Ask the node that somebody else started at the same time."""
+    if "gateway" not in settings.roles:
         return
+    import asyncio
+
     from interfaces.api import ExecutionEngine
 
-    async with ExecutionEngine.new(settings) as engine:
-        await engine.request("node", "info", within=2.0)
+    async def ask() -> None:
+        async with ExecutionEngine.new(settings) as engine:
+            await engine.request("node", "info", within=2.0)
+
+    asyncio.run(ask())
+
+
+def _boot(settings: "Settings") -> str | None:
+    """Which node was the last to write down that it runs; it may have been killed."""
+    try:
+        return json.loads((settings.data / "node.json").read_bytes())["boot"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _arguments(settings: "Settings") -> list[str]:

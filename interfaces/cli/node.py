@@ -55,9 +55,6 @@ def up_verb(
 
         ready(start(given))
         return
-    from actors import heap
-
-    heap.widen()  # reading the code of a node makes much, and no garbage
     from interfaces.node import Node
 
     _log(given)
