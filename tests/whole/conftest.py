@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from browsing import chromium
 from foreign import Foreign, Place, connect
 from keepers import Node, gone
+from playwright.async_api import Browser
 
 from actors.keeping import Spawned
 from tests.waiting import until
@@ -77,6 +79,13 @@ async def bus(info: dict[str, Any]) -> AsyncGenerator[Foreign]:
     """A plain connection with the credentials of a client."""
     async with connect(info["nats_url"]) as bus:
         yield bus
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncGenerator[Browser]:
+    """One browser for all tests of a file, whose loop has to be that of the file, too."""
+    async with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

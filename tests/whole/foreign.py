@@ -1,5 +1,6 @@
 """How a stranger's program reaches a node: plain nats-py and the command line, and nothing of ours."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import quote, urlsplit
@@ -31,6 +32,7 @@ class Place:
     """A data folder with a node, or without one."""
 
     data: Path
+    _nodes: "list[subprocess.Popen[bytes]]" = field(default_factory=list["subprocess.Popen[bytes]"])
 
     @property
     def info(self) -> dict[str, Any]:
@@ -69,10 +71,24 @@ class Place:
             stderr=subprocess.PIPE,
         )
 
-    def up(self, **env: Any) -> Self:
-        """Start a node in the background."""
-        done = self.cli("up", "--detach", "--http-port", "0", "--nats-port", "0", **env)
-        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    def up(self, *arguments: str, **env: str) -> Self:
+        """Start a node beside us, and wait until it says that it is ready."""
+        ports = () if arguments else ("--http-port", "0", "--nats-port", "0")
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        said = self.data.parent / f"{self.data.name}.said"
+        with said.open("wb") as errors:
+            node = subprocess.Popen(
+                self.command("up", *ports, *arguments),
+                env=clean(**env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+        self._nodes.append(node)
+        assert node.stdout is not None
+        with node.stdout as out:
+            assert b"is ready" in out.readline(), said.read_text()
         return self
 
     def join(self, other: "Place", **env: Any) -> Self:
@@ -95,12 +111,24 @@ class Place:
     def end(self) -> None:
         """Stop everything that belongs to this folder."""
         file = self.data / "node.json"
-        self.cli("down", "--cancel")
+        if file.exists():
+            asyncio.run(self._go())
+        for node in self._nodes:
+            node.wait(60)
         server = self.data / "nats" / "server.json"
         found: dict[str, int] = json.loads(server.read_bytes()) if server.exists() else {}
         if "pid" in found:
             kill(found["pid"])
         assert not file.exists()
+
+    async def _go(self) -> None:
+        """Ask the node to cancel what runs, and to end."""
+        wrote = self.wrote
+        token = self.data / "admin.token"
+        shown = {"Brain-Token": token.read_text().strip()} if token.exists() else None
+        async with connect(wrote["nats_url"]) as bus:
+            await bus.nc.request("brain.cmd.node.down", b'{"cancel": true}', timeout=30, headers=shown)
+        assert gone(wrote["pid"], 60)
 
 
 def kill(pid: int, number: int = 15) -> None:

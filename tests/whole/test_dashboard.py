@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,26 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import pytest_asyncio
 from browsing import audit, picture, text, visit
 from foreign import Foreign, Place, connect, gone
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from bus.log import Log
 from events import decision
 from events.ports import Ask
 from tests.bench.stand import bridge
 
-pytestmark = pytest.mark.asyncio
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HTML = {"Accept": "text/html"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bus(info: dict[str, Any]) -> AsyncGenerator[Foreign]:
+    """A connection in the loop of the browser."""
+    async with connect(info["nats_url"]) as bus:
+        yield bus
 
 
 def waiting(folder: Path) -> tuple[str, Path]:
@@ -57,10 +66,10 @@ async def settled(bus: Foreign) -> int:
 
 
 async def test_what_is_submitted_on_a_page_is_seen_to_run_and_to_end(
-    info: dict[str, Any], tmp_path: Path
+    browser: Browser, info: dict[str, Any], tmp_path: Path
 ) -> None:
     line, go = waiting(tmp_path)
-    async with visit(info["http_url"] + "/submit") as page:
+    async with visit(browser, info["http_url"] + "/submit") as page:
         await page.fill("#text", line)
         await page.fill("#description", "said on a page")
         await page.fill("#labels", "paged, live")
@@ -81,9 +90,9 @@ async def test_what_is_submitted_on_a_page_is_seen_to_run_and_to_end(
         await expect(page.locator("#status")).to_have_text("completed")
 
 
-async def test_a_button_cancels_what_runs(info: dict[str, Any], bus: Foreign) -> None:
+async def test_a_button_cancels_what_runs(browser: Browser, info: dict[str, Any], bus: Foreign) -> None:
     execution = await bus.submit(shell={"command": "echo here; sleep 600"}, description="stop me")
-    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+    async with visit(browser, f"{info['http_url']}/executions/{execution}") as page:
         await expect(page.locator("#output")).to_have_text("here")
         await page.click("text=Cancel")
         await expect(page.locator("#status")).to_have_text("cancelled")
@@ -92,10 +101,10 @@ async def test_a_button_cancels_what_runs(info: dict[str, Any], bus: Foreign) ->
 
 
 async def test_the_overview_is_told_of_everything_and_can_be_steered_by_keys(
-    info: dict[str, Any], bus: Foreign, tmp_path: Path
+    browser: Browser, info: dict[str, Any], bus: Foreign, tmp_path: Path
 ) -> None:
     line, go = waiting(tmp_path)
-    async with visit(info["http_url"] + "/brain") as page:
+    async with visit(browser, info["http_url"] + "/brain") as page:
         await expect(page.locator("#nodes")).to_contain_text("up")
         await page.evaluate("window.same = true")
         slow = await bus.submit(
@@ -131,11 +140,11 @@ async def test_the_overview_is_told_of_everything_and_can_be_steered_by_keys(
 
 
 async def test_any_moment_of_the_past_is_shown_as_it_was(
-    info: dict[str, Any], bus: Foreign, place: Place, tmp_path: Path
+    browser: Browser, info: dict[str, Any], bus: Foreign, place: Place, tmp_path: Path
 ) -> None:
     line, go = waiting(tmp_path)
     execution = await bus.submit(shell={"command": line}, description="past and present")
-    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+    async with visit(browser, f"{info['http_url']}/executions/{execution}") as page:
         await expect(page.locator("#output")).to_have_text("one")
         await expect(page.locator("#facts b").last).to_have_text("progressed")
         await expect(page.locator("#state")).to_contain_text("pid")
@@ -197,10 +206,10 @@ SEEN = """() => {
 
 
 async def test_a_plan_is_a_graph_whose_steps_change_colour(
-    info: dict[str, Any], bus: Foreign, tmp_path: Path
+    browser: Browser, info: dict[str, Any], bus: Foreign, tmp_path: Path
 ) -> None:
     name, go = await plan(bus, tmp_path)
-    async with visit(f"{info['http_url']}/plans/{name}") as page:
+    async with visit(browser, f"{info['http_url']}/plans/{name}") as page:
         step = page.locator("#graph a.step")
         await expect(step).to_have_count(4)
         await expect(page.locator("#graph a.step.completed")).to_contain_text("lint")
@@ -221,18 +230,18 @@ async def test_a_plan_is_a_graph_whose_steps_change_colour(
         await expect(page.locator("#output > div")).to_have_text(["one", "two"])
         await page.click("#state a[href^='/plans/']")
         await expect(page.locator("h1")).to_have_text("release")
-    async with visit(info["http_url"] + "/plans") as page:
+    async with visit(browser, info["http_url"] + "/plans") as page:
         await expect(page.locator("tr", has_text="release").first).to_contain_text("4/4")
 
 
 async def test_plans_are_paused_resumed_run_again_and_cancelled_by_buttons(
-    info: dict[str, Any], bus: Foreign, tmp_path: Path
+    browser: Browser, info: dict[str, Any], bus: Foreign, tmp_path: Path
 ) -> None:
     name, go = await plan(bus, tmp_path, "steered")
     other, _ = await plan(bus, tmp_path / "never", "given up")
     door = {"name": "door", "shell": {"command": f"test -e {tmp_path}/door"}}
     broken = await bus.ask("plan.submit", {"name": "shut", "strategy": "serial", "steps": [door]})
-    async with visit(f"{info['http_url']}/plans/{name}") as page:
+    async with visit(browser, f"{info['http_url']}/plans/{name}") as page:
         status, step = page.locator("#state .status"), page.locator("#graph a.step")
         await expect(step.filter(has_text="build")).to_contain_text("running")
         await page.click("text=Pause")
@@ -257,11 +266,11 @@ async def test_plans_are_paused_resumed_run_again_and_cancelled_by_buttons(
 
 
 async def test_the_list_of_executions_follows_what_is_done_with_them(
-    info: dict[str, Any], bus: Foreign
+    browser: Browser, info: dict[str, Any], bus: Foreign
 ) -> None:
     for name in ("first listed", "second listed"):
         await bus.submit(shell={"command": "echo up; sleep 600"}, description=name, labels=["listed"])
-    async with visit(info["http_url"] + "/executions?label=listed") as page:
+    async with visit(browser, info["http_url"] + "/executions?label=listed") as page:
         row = page.locator("#found tbody tr")
         await expect(row.locator(".status")).to_have_text(["running", "running"])
         await expect(row.locator("samp")).to_have_text(["up", "up"])
@@ -280,7 +289,9 @@ async def test_the_list_of_executions_follows_what_is_done_with_them(
         await picture(page, "executions")
 
 
-async def test_a_batch_has_a_bar_that_moves(info: dict[str, Any], bus: Foreign, tmp_path: Path) -> None:
+async def test_a_batch_has_a_bar_that_moves(
+    browser: Browser, info: dict[str, Any], bus: Foreign, tmp_path: Path
+) -> None:
     line = f"[ ${{item}} -lt 3 ] || while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; [ ${{item}} != 1 ]"
     wish = {
         "description": "Turn 5 pages",
@@ -288,7 +299,7 @@ async def test_a_batch_has_a_bar_that_moves(info: dict[str, Any], bus: Foreign, 
         "items": ["1", "2", "3", "4", "5"],
     }
     name = (await bus.ask("batch.submit", wish))["plan_id"]
-    async with visit(f"{info['http_url']}/plans/{name}") as page:
+    async with visit(browser, f"{info['http_url']}/plans/{name}") as page:
         await expect(page.locator("#state")).to_contain_text("2 of 5")
         await expect(page.locator("#state progress")).to_have_attribute("value", "0.4000")
         await expect(page.locator("#state")).to_contain_text("1 failed")
@@ -299,7 +310,9 @@ async def test_a_batch_has_a_bar_that_moves(info: dict[str, Any], bus: Foreign, 
         await expect(page.locator("#going")).to_contain_text("exit 1")
 
 
-async def test_hostile_output_is_text_and_nothing_else(info: dict[str, Any], bus: Foreign) -> None:
+async def test_hostile_output_is_text_and_nothing_else(
+    browser: Browser, info: dict[str, Any], bus: Foreign
+) -> None:
     code = r"""
 import sys
 out = sys.stdout
@@ -321,7 +334,7 @@ out.write("</script><script>window.pwned = 3</script>\n")
     failed = await bus.submit(shell={"command": "echo '<img src=x onerror=alert(1)>' >&2; exit 9"})
     await bus.over(failed)
     await settled(bus)
-    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+    async with visit(browser, f"{info['http_url']}/executions/{execution}") as page:
         await expect(page.locator("h1")).to_have_text("<script>window.pwned = 4</script>")
         await expect(page.locator("#output > div").last).to_have_text(
             "</script><script>window.pwned = 3</script>"
@@ -348,17 +361,17 @@ out.write("</script><script>window.pwned = 3</script>\n")
         assert await page.evaluate("window.pwned") is None
     short = r"printf '\033[31;1mred\033[0m \033]8;;javascript:x\007link\033]8;;\007 old\rnew\n'"
     execution = await bus.submit(shell={"command": short})
-    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+    async with visit(browser, f"{info['http_url']}/executions/{execution}") as page:
         await expect(page.locator("#output")).to_have_text("new")
     execution = await bus.submit(shell={"command": r"printf '\033[31;1mred\033[0m \033[38;5;46mgreen\n'"})
-    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+    async with visit(browser, f"{info['http_url']}/executions/{execution}") as page:
         await expect(page.locator("#output .f1.bold")).to_have_text("red")
         assert await page.locator("#output span").last.evaluate("e => e.style.color") == "rgb(0, 255, 0)"
 
 
 @pytest.mark.patient
 async def test_a_run_is_played_back_on_its_page_in_its_order_and_at_its_pace(
-    info: dict[str, Any], bus: Foreign
+    browser: Browser, info: dict[str, Any], bus: Foreign
 ) -> None:
     line = "echo one; sleep 2; echo two >&2; sleep 4; echo three; sleep 1; echo four; sleep 3; echo five >&2"
     execution = await bus.submit(shell={"command": line})
@@ -369,7 +382,7 @@ async def test_a_run_is_played_back_on_its_page_in_its_order_and_at_its_pace(
     assert len(owed) == 4
     words = ["one", "two", "three", "four", "five"]
     attempts: list[list[float]] = []
-    async with visit(f"{info['http_url']}/executions/{execution}") as page:
+    async with visit(browser, f"{info['http_url']}/executions/{execution}") as page:
         await expect(page.locator("#output > div")).to_have_text(words)
         await expect(page.locator("#output[data-over]")).to_be_attached()
         await page.select_option("#speed", "10")
@@ -438,14 +451,14 @@ async def test_a_page_of_elsewhere_can_do_nothing(info: dict[str, Any], bus: For
 
 
 async def test_search_looks_into_commands_labels_errors_and_output(
-    info: dict[str, Any], bus: Foreign
+    browser: Browser, info: dict[str, Any], bus: Foreign
 ) -> None:
     first = await bus.submit(shell={"command": "printf 'The Quokka\\nsmiled\\n'"}, labels=["wombat-label"])
     second = await bus.submit(exec={"program": "no-such-numbat"})
     await bus.over(first)
     await bus.over(second)
     await settled(bus)
-    async with visit(info["http_url"] + "/search?q=quokka") as page:
+    async with visit(browser, info["http_url"] + "/search?q=quokka") as page:
         await expect(page.locator("#written tbody tr")).to_contain_text("The Quokka")
         await page.goto(info["http_url"] + "/search?q=wombat")
         await expect(page.locator("#said tbody tr")).to_contain_text("label")
@@ -455,12 +468,14 @@ async def test_search_looks_into_commands_labels_errors_and_output(
         assert (await text(page)).count("Nothing.") == 2
 
 
-async def test_a_query_is_answered_on_a_page_now_and_in_the_past(info: dict[str, Any], bus: Foreign) -> None:
+async def test_a_query_is_answered_on_a_page_now_and_in_the_past(
+    browser: Browser, info: dict[str, Any], bus: Foreign
+) -> None:
     before = await settled(bus)
     await bus.run(shell={"command": "true"}, labels=["counted-once"])
     await settled(bus)
     query = "SELECT count(*) AS n FROM executions WHERE list_contains(labels, 'counted-once')"
-    async with visit(info["http_url"] + "/sql") as page:
+    async with visit(browser, info["http_url"] + "/sql") as page:
         await page.fill("#q", query)
         await page.locator("#q").press("Control+Enter")
         await expect(page.locator("#answer td")).to_have_text("1")
@@ -473,7 +488,9 @@ async def test_a_query_is_answered_on_a_page_now_and_in_the_past(info: dict[str,
         await expect(page.locator("#answer")).to_contain_text("events")
 
 
-async def test_schedules_are_paused_and_run_by_buttons(info: dict[str, Any], bus: Foreign) -> None:
+async def test_schedules_are_paused_and_run_by_buttons(
+    browser: Browser, info: dict[str, Any], bus: Foreign
+) -> None:
     made = await bus.ask(
         "schedule.create",
         {
@@ -482,7 +499,7 @@ async def test_schedules_are_paused_and_run_by_buttons(info: dict[str, Any], bus
             "description": "a nightly thing",
         },
     )
-    async with visit(info["http_url"] + "/schedules") as page:
+    async with visit(browser, info["http_url"] + "/schedules") as page:
         row = page.locator("tr", has_text="a nightly thing")
         await expect(row).to_contain_text("30 2 * * *")
         await row.get_by_text("Pause").click()
@@ -501,7 +518,7 @@ async def test_schedules_are_paused_and_run_by_buttons(info: dict[str, Any], bus
 
 
 async def test_a_playbook_is_paused_resumed_and_cancelled_by_buttons(
-    info: dict[str, Any], bus: Foreign, tmp_path: Path
+    browser: Browser, info: dict[str, Any], bus: Foreign, tmp_path: Path
 ) -> None:
     line, go = waiting(tmp_path)
     steps = [
@@ -510,7 +527,7 @@ async def test_a_playbook_is_paused_resumed_and_cancelled_by_buttons(
     ]
     phases = [{"id": "one", "name": "The first", "steps": steps}]
     playbook = (await bus.ask("playbook.run", {"name": "steered", "phases": phases}))["playbook_id"]
-    async with visit(f"{info['http_url']}/playbooks/{playbook}") as page:
+    async with visit(browser, f"{info['http_url']}/playbooks/{playbook}") as page:
         status, step = page.locator("#state .status"), page.locator("#steps tbody tr")
         await expect(step).to_contain_text(["wait"])
         await page.click("text=Pause")
@@ -530,7 +547,9 @@ async def test_a_playbook_is_paused_resumed_and_cancelled_by_buttons(
         await expect(row).to_contain_text("1/2")
 
 
-async def test_what_a_playbook_asks_is_answered_on_its_page(info: dict[str, Any], bus: Foreign) -> None:
+async def test_what_a_playbook_asks_is_answered_on_its_page(
+    browser: Browser, info: dict[str, Any], bus: Foreign
+) -> None:
     number = {"message": "How many <b>rooms</b>?", "schema": {"type": "integer", "minimum": 1}}
     sure = {"message": "Go on?", "schema": {"type": "boolean"}}
     steps = [
@@ -540,7 +559,7 @@ async def test_what_a_playbook_asks_is_answered_on_its_page(info: dict[str, Any]
     ]
     wish = {"name": "questions", "phases": [{"id": "p", "name": "Ask", "steps": steps}]}
     playbook = (await bus.ask("playbook.run", wish))["playbook_id"]
-    async with visit(f"{info['http_url']}/playbooks/{playbook}") as page:
+    async with visit(browser, f"{info['http_url']}/playbooks/{playbook}") as page:
         await expect(page.locator("#asked")).to_contain_text("How many <b>rooms</b>?")
         await picture(page, "playbook-asks")
         assert not await audit(page)
@@ -583,13 +602,15 @@ def greet(ask: Greet, context: Context) -> str:
 """
 
 
-async def test_modules_are_steered_and_their_decisions_tell_what_was_seen(own: Place, tmp_path: Path) -> None:
+async def test_modules_are_steered_and_their_decisions_tell_what_was_seen(
+    browser: Browser, own: Place, tmp_path: Path
+) -> None:
     (tmp_path / "shown_greeter.py").write_text(GREETER)
     plugins = json.dumps({"greeter": "shown_greeter:plugin"})
     own.up(PYTHONPATH=str(tmp_path), HINDBRAIN_PLUGINS=plugins)
     url = own.wrote["http_url"]
     async with connect(own.wrote["nats_url"]) as bus:
-        async with visit(url + "/modules") as page:
+        async with visit(browser, url + "/modules") as page:
             row = page.locator("tr", has_text="greeter")
             await expect(row.locator(".status")).to_have_text("running")
             job = {"type": "greeter:greet", "data": {"name": "you"}}
@@ -620,7 +641,7 @@ async def test_modules_are_steered_and_their_decisions_tell_what_was_seen(own: P
                 ["declared", "started", "paused", "resumed", "restarted"]
             )
         # The scaler decides here too, about what is shipped; but it never has more workers of idle modules.
-        async with visit(url + "/decisions?type=scale_up") as page:
+        async with visit(browser, url + "/decisions?type=scale_up") as page:
             await expect(page.locator("#found")).to_contain_text("Nothing was decided yet.")
             seen = {"snapshot": {"busy": 4}, "policy": {"kind": "classic"}}
             make = decision.Make(type="scale_up", module="greeter", context="All 4 are busy <b>", data=seen)
@@ -644,24 +665,26 @@ def decide(data: Path, make: decision.Make) -> None:
 
 
 @pytest.mark.patient
-async def test_dead_letters_are_run_again_and_discarded_by_buttons(own: Place, tmp_path: Path) -> None:
+async def test_dead_letters_are_run_again_and_discarded_by_buttons(
+    browser: Browser, own: Place, tmp_path: Path
+) -> None:
     own.up()
     begun = tmp_path / "begun"
     both = f"[ -e {tmp_path}/go-$HINDBRAIN_ATTEMPT ] && [ $(wc -l < {begun}) -ge $((2 * HINDBRAIN_ATTEMPT)) ]"
     node = "node=$(ps -o ppid= -p $PPID)"
     killer = f"echo a >> {begun}; until {both}; do sleep 0.05; done; {node}; kill -9 $node $PPID"
     victim = f"echo b >> {begun}; while kill -0 $PPID; do sleep 0.05; done"
-    async with connect(own.info["nats_url"]) as bus:
+    async with connect(own.wrote["nats_url"]) as bus:
         often: dict[str, Any] = {"retries": {"max": 9, "backoff_ms": 10}}
         wish = {"shell": {"command": killer}, "secrets": {"PIN": "gone-with-it"}, **often}
         deadly = await bus.submit(description="the deadly one", **wish)
         struck = await bus.submit(shell={"command": victim}, description="the one beside it", **often)
     for attempt in (1, 2, 3):
-        pid = json.loads((own.data / "node.json").read_text())["pid"]
+        pid = own.wrote["pid"]
         (tmp_path / f"go-{attempt}").touch()
         assert await asyncio.to_thread(gone, pid, 60)
         own.up()
-    async with connect(own.info["nats_url"]) as bus, visit(own.info["http_url"] + "/dead") as page:
+    async with connect(own.wrote["nats_url"]) as bus, visit(browser, own.wrote["http_url"] + "/dead") as page:
 
         async def taken_off(execution: str) -> list[dict[str, Any]]:
             told = (await bus.ask("execution.events", {"execution_id": execution}))["events"]
@@ -684,7 +707,7 @@ async def test_dead_letters_are_run_again_and_discarded_by_buttons(own: Place, t
         await rows.get_by_text("Discard").click()
         await expect(page.locator("#found")).to_contain_text("Nothing is parked.")
         assert len(await taken_off(deadly)) == 1
-        await page.goto(f"{own.info['http_url']}/log/execution/{deadly}")
+        await page.goto(f"{own.wrote['http_url']}/log/execution/{deadly}")
         await expect(page.locator("#facts b").last).to_have_text("discarded")
         await bus.ask("execution.cancel", {"where": {"status": "running"}})
 
@@ -693,7 +716,9 @@ COLOURS = ("color-contrast", "link-in-text-block")
 """The rules of axe-core that another colour scheme can break."""
 
 
-async def test_every_page_is_for_everybody(info: dict[str, Any], bus: Foreign, tmp_path: Path) -> None:
+async def test_every_page_is_for_everybody(
+    browser: Browser, info: dict[str, Any], bus: Foreign, tmp_path: Path
+) -> None:
     name, go = await plan(bus, tmp_path, "accessible")
     execution = await bus.submit(shell={"command": "printf '\\033[33mhi\\033[0m\\n'; echo no >&2; exit 2"})
     await bus.over(execution)
@@ -721,7 +746,7 @@ async def test_every_page_is_for_everybody(info: dict[str, Any], bus: Foreign, t
         ),
     ]
     papers: set[str] = set()
-    async with visit(info["http_url"], color_scheme="light") as page:
+    async with visit(browser, info["http_url"], color_scheme="light") as page:
         for path in paths:
             await page.goto(info["http_url"] + path)
             await expect(page.locator("h1").first).to_be_attached()
@@ -740,7 +765,7 @@ async def test_every_page_is_for_everybody(info: dict[str, Any], bus: Foreign, t
     assert len(papers) == 2
     phone = {"width": 390, "height": 844}
     async with visit(
-        info["http_url"], viewport=phone, has_touch=True, is_mobile=True, color_scheme="dark"
+        browser, info["http_url"], viewport=phone, has_touch=True, is_mobile=True, color_scheme="dark"
     ) as page:
         for path in paths:
             await page.goto(info["http_url"] + path)
@@ -750,19 +775,19 @@ async def test_every_page_is_for_everybody(info: dict[str, Any], bus: Foreign, t
     go.touch()
 
 
-async def test_a_page_says_that_it_is_stale_and_comes_back_by_itself(own: Place) -> None:
+async def test_a_page_says_that_it_is_stale_and_comes_back_by_itself(browser: Browser, own: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    up = ("up", "--detach", "--http-port", port, "--nats-port", "0")
-    assert own.cli(*up).returncode == 0
+    up = ("--http-port", port, "--nats-port", "0")
+    own.up(*up)
     url = own.wrote["http_url"]
-    async with visit(url) as page:
+    async with visit(browser, url) as page:
         await expect(page.locator("#nodes")).to_contain_text("up")
         await expect(page.locator("#stale")).to_be_hidden()
         assert own.cli("down").returncode == 0
         await expect(page.locator("#stale")).to_contain_text("Stale since")
         await picture(page, "stale")
-        assert own.cli(*up).returncode == 0
+        own.up(*up)
         async with connect(own.wrote["nats_url"]) as bus:
             await bus.run(shell={"command": "true"}, description="after the break")
         await expect(page.locator("#stale")).to_be_hidden()

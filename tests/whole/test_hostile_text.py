@@ -7,9 +7,9 @@ import pytest
 import pytest_asyncio
 from browsing import visit
 from foreign import Foreign, Place, connect
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
-pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
+pytestmark = [pytest.mark.whole, pytest.mark.asyncio(loop_scope="module")]
 
 NASTY = (
     "<img src=x onerror=window.pwned=1></script><script>window.pwned=2</script>"
@@ -27,10 +27,10 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Any:
     place.end()
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def pages(nasty: Place) -> AsyncGenerator[list[tuple[str, bool]]]:
     """Have everything said that a page can show; the pages, and whether they must show it."""
-    async with connect(nasty.info["nats_url"]) as bus:
+    async with connect(nasty.wrote["nats_url"]) as bus:
         yield await written(bus)
 
 
@@ -81,10 +81,10 @@ async def written(bus: Foreign) -> list[tuple[str, bool]]:
     return [*((path, True) for path in shown), *((path, False) for path in others)]
 
 
-async def test_nothing_of_it_runs(nasty: Place, pages: list[tuple[str, bool]]) -> None:
-    url = nasty.info["http_url"]
+async def test_nothing_of_it_runs(browser: Browser, nasty: Place, pages: list[tuple[str, bool]]) -> None:
+    url = nasty.wrote["http_url"]
     # What a policy kept from running would be complained about, and then the page fails too.
-    async with visit(url) as page:
+    async with visit(browser, url) as page:
         for path, shows in pages:
             await page.goto(url + path)
             if shows:

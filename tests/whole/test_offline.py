@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from browsing import picture, visit
-from foreign import Done, Foreign, Place, clean
-from playwright.async_api import expect
+from foreign import Done, Foreign, Place, clean, connect
+from playwright.async_api import Browser, expect
 
-pytestmark = pytest.mark.asyncio
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HTML = {"Accept": "text/html"}
 LINE = "echo one; sleep 0.4; echo two >&2; sleep 0.4; printf '\\033[32mthree\\033[0m\\n'"
@@ -40,6 +41,13 @@ shown.terminate()
 sys.exit(shown.wait())
 """
 """Opens a capsule and reads pages of it; it stands for itself, because it runs where nothing else is."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bus(info: dict[str, Any]) -> AsyncGenerator[Foreign]:
+    """A connection in the loop of the browser."""
+    async with connect(info["nats_url"]) as bus:
+        yield bus
 
 
 class Words(HTMLParser):
@@ -217,7 +225,7 @@ async def test_plans_and_playbooks_say_alone_what_their_pages_said_live(
 
 
 async def test_a_plan_in_a_capsule_is_looked_at_and_its_artifacts_and_checkpoints_are_read(
-    bus: Foreign, place: Place, tmp_path: Path
+    browser: Browser, bus: Foreign, place: Place, tmp_path: Path
 ) -> None:
     plan, _, book = await carried(bus, tmp_path)
     files = [tmp_path / "plan.capsule", tmp_path / "book.capsule"]
@@ -226,7 +234,7 @@ async def test_a_plan_in_a_capsule_is_looked_at_and_its_artifacts_and_checkpoint
         assert done.returncode == 0, done.stderr
     with shown(files[0]) as url:
         assert url.endswith(f"/plans/{plan}")
-        async with visit(url) as page:
+        async with visit(browser, url) as page:
             graph = page.locator("#graph a.step")
             await expect(graph).to_have_count(3)
             await expect(page.locator("main form[method=post]")).to_have_count(0)
@@ -303,13 +311,13 @@ async def test_what_looks_like_a_secret_of_a_plan_or_a_playbook_stays_at_home(
 
 
 async def test_an_exported_run_is_shown_and_played_back_and_nothing_can_be_done(
-    bus: Foreign, place: Place, tmp_path: Path
+    browser: Browser, bus: Foreign, place: Place, tmp_path: Path
 ) -> None:
     wish = {"shell": {"command": LINE}, "env": {"API_TOKEN": "carry-me-not", "COLOUR": "blue"}}
     execution, file = await exported(bus, place, tmp_path, description="to look at", **wish)
     with shown(file) as url:
         root = url.removesuffix(f"/executions/{execution}")
-        async with visit(url) as page:
+        async with visit(browser, url) as page:
             lines = page.locator("#output > div")
             await expect(page.locator("h1")).to_have_text("to look at")
             await expect(lines).to_have_text(["one", "two", "three"])
