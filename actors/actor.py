@@ -94,8 +94,10 @@ class Actor(pykka.ThreadingActor):
         super().__init__()
         self.name = name or type(self).__name__.lower()
         self.logic = logic
-        if isinstance(logic, Repeating):
-            self.every = logic.every
+        # Asked once: Python 3.11 takes longer for the answer than most ticks do.
+        self._repeating = logic if isinstance(logic, Repeating) else None
+        if self._repeating is not None:
+            self.every = self._repeating.every
         self._report: Callable[[Crashed | Ended], object] | None = None
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
@@ -116,8 +118,8 @@ class Actor(pykka.ThreadingActor):
 
     def tick(self) -> None:
         """Do once what is repeated; tests call it directly."""
-        if isinstance(self.logic, Repeating):
-            self.logic.tick()
+        if self._repeating is not None:
+            self._repeating.tick()
 
     # What others do with it.
 

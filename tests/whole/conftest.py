@@ -47,6 +47,14 @@ def own(tmp_path: Path) -> Generator[Place]:
     place.end()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Place]:
+    """Give the tests of one file a folder for a node that they set up in their way and do no harm."""
+    place = Place(tmp_path_factory.mktemp("s") / "d")
+    yield place
+    place.end()
+
+
 @pytest.fixture(scope="session")
 def info(place: Place) -> dict[str, Any]:
     """What the node says of itself."""

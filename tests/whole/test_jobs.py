@@ -26,6 +26,20 @@ async def wild(own: Place) -> AsyncGenerator[Foreign]:
         yield bus
 
 
+@pytest.fixture(scope="module")
+def shared_wild(shared: Place) -> Place:
+    """The same for those who leave it as it was, more or less."""
+    return shared.up(HINDBRAIN_PLUGINS=PLUGINS, PYTHONPATH=str(ROOT), HINDBRAIN_SCALER__EVERY_SECONDS="1")
+
+
+@pytest_asyncio.fixture
+async def tame(shared_wild: Place) -> AsyncGenerator[Foreign]:
+    """A connection to that one."""
+    async with connect(shared_wild.wrote["nats_url"]) as bus:
+        await bus.until(lambda: up(bus))
+        yield bus
+
+
 async def module(bus: Foreign, name: str = "wild") -> dict[str, Any]:
     return (await bus.ask("module.status", {"module": name}))["module"]
 
@@ -59,47 +73,47 @@ async def findings(bus: Foreign, kind: str) -> list[list[Any]]:
     return await rows(bus, f"SELECT about, text, closed_at FROM findings WHERE type = '{kind}'")
 
 
-async def test_what_a_handler_does_wrong_ends_its_job_with_a_reason_and_nobody_elses(wild: Foreign) -> None:
-    neighbour = await job(wild, "doze", {"seconds": 3})
-    ended = {name: await run(wild, name) for name in ("leave", "odd", "fork", "chatter")}
+async def test_a_part_that_is_done_is_not_done_again_after_a_failure(tame: Foreign, tmp_path: Path) -> None:
+    over = await run(tame, "parts", {"folder": str(tmp_path), "name": "p"})
+    assert (over["status"], over["result"]["value"], over["attempt"]) == ("completed", [1, 2], 2)
+
+
+async def test_a_message_to_another_module_is_a_job_there(tame: Foreign) -> None:
+    assert (await run(tame, "tell"))["result"]["value"] == "completed"
+    (row,) = await rows(tame, "SELECT value, job FROM executions WHERE command = 'wild:on-ping'")
+    assert row == ["pong hello", {"text": "hello"}]
+
+
+async def test_a_short_job_that_may_be_repeated_is_one_fact(tame: Foreign) -> None:
+    over = await run(tame, "quick", {"n": 1})
+    events = (await tame.ask("execution.events", {"execution_id": over["id"]}))["events"]
+    assert [each["event"] for each in events] == ["queued", "completed"]
+    assert events[1]["data"]["began"]["worker"].startswith("wild-")
+    assert over["attempt"] == 1
+    (row,) = await rows(tame, f"SELECT worker, attempt FROM executions WHERE id = '{over['id']}'")
+    assert row == [events[1]["data"]["began"]["worker"], 1]
+
+
+async def test_what_a_handler_does_wrong_ends_its_job_with_a_reason_and_nobody_elses(tame: Foreign) -> None:
+    neighbour = await job(tame, "doze", {"seconds": 3})
+    ended = {name: await run(tame, name) for name in ("leave", "odd", "fork", "chatter")}
     assert ended["leave"]["error"]["message"] == "Job failed: SystemExit: 3"
     assert "wild:odd returned object" in ended["odd"]["error"]["message"]
     assert ended["fork"]["result"]["value"] == "parent"
     assert ended["chatter"]["stdout_bytes"] == 1024 * 1024
     assert ended["chatter"]["result"]["stdout"].startswith("xxx")
-    late = await run(wild, "block", timeout_ms=300)
+    late = await run(tame, "block", timeout_ms=300)
     assert (late["status"], late["error"]["message"]) == ("timed_out", "Execution timeout after 300ms")
-    assert (await wild.over(neighbour))["result"]["value"] == "rested"
-    assert (await run(wild, "quick", {"a": [1]}))["result"]["value"] == {"a": [1]}
+    assert (await tame.over(neighbour))["result"]["value"] == "rested"
+    assert (await run(tame, "quick", {"a": [1]}))["result"]["value"] == {"a": [1]}
 
 
-async def test_a_part_that_is_done_is_not_done_again_after_a_failure(wild: Foreign, tmp_path: Path) -> None:
-    over = await run(wild, "parts", {"folder": str(tmp_path), "name": "p"})
-    assert (over["status"], over["result"]["value"], over["attempt"]) == ("completed", [1, 2], 2)
-
-
-async def test_a_message_to_another_module_is_a_job_there(wild: Foreign) -> None:
-    assert (await run(wild, "tell"))["result"]["value"] == "completed"
-    (row,) = await rows(wild, "SELECT value, job FROM executions WHERE command = 'wild:on-ping'")
-    assert row == ["pong hello", {"text": "hello"}]
-
-
-async def test_a_short_job_that_may_be_repeated_is_one_fact(wild: Foreign) -> None:
-    over = await run(wild, "quick", {"n": 1})
-    events = (await wild.ask("execution.events", {"execution_id": over["id"]}))["events"]
-    assert [each["event"] for each in events] == ["queued", "completed"]
-    assert events[1]["data"]["began"]["worker"].startswith("wild-")
-    assert over["attempt"] == 1
-    (row,) = await rows(wild, f"SELECT worker, attempt FROM executions WHERE id = '{over['id']}'")
-    assert row == [events[1]["data"]["began"]["worker"], 1]
-
-
-async def test_a_job_is_cancelled_whether_its_handler_listens_or_not(wild: Foreign) -> None:
+async def test_a_job_is_cancelled_whether_its_handler_listens_or_not(tame: Foreign) -> None:
     for name in ("doze", "block"):
-        one = await job(wild, name, {"seconds": 60})
-        await wild.until(lambda one=one: running(wild, one))
-        await wild.ask("execution.cancel", {"execution_id": one, "grace_ms": 200})
-        assert (await wild.over(one, 20))["status"] == "cancelled"
+        one = await job(tame, name, {"seconds": 60})
+        await tame.until(lambda one=one: running(tame, one))
+        await tame.ask("execution.cancel", {"execution_id": one, "grace_ms": 200})
+        assert (await tame.over(one, 20))["status"] == "cancelled"
 
 
 async def test_a_host_that_is_killed_is_replaced_and_its_jobs_are_tried_again(

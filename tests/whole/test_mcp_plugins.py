@@ -9,6 +9,7 @@ from typing import Any
 
 import mcp_types as wire
 import pytest
+import pytest_asyncio
 from agents import Agent, Tasking, over_http, over_stdio
 from foreign import Foreign, Place, Refused, connect
 from mcp.shared.exceptions import MCPError
@@ -25,6 +26,16 @@ def up(own: Place) -> None:
     own.up(PYTHONPATH=path, HINDBRAIN_PLUGINS="site-builder=off")
 
 
+@pytest_asyncio.fixture
+async def loaded(shared: Place) -> Place:
+    """One that has it, for those who leave it so."""
+    if not (shared.data / "node.json").exists():
+        up(shared)
+        async with connect(shared.wrote["nats_url"]) as bus:
+            await load(bus)
+    return shared
+
+
 async def load(bus: Foreign, name: str = "guarded", what: str = "plugin") -> dict[str, Any]:
     return await bus.ask("plugin.load", {"name": name, "source": f"guarded:{what}"}, 70)
 
@@ -39,12 +50,9 @@ async def brought(agent: Agent) -> dict[str, wire.Tool]:
     return {name: tool for name, tool in listed.items() if name not in TOOLS}
 
 
-async def test_agents_have_the_tools_of_plugins_that_are_for_them(own: Place) -> None:
-    up(own)
-    async with connect(own.wrote["nats_url"]) as bus:
-        await load(bus)
-    url = own.wrote["http_url"]
-    for way in (over_stdio(own), over_http(url), over_http(url, token="guessed")):
+async def test_agents_have_the_tools_of_plugins_that_are_for_them(loaded: Place) -> None:
+    url = loaded.wrote["http_url"]
+    for way in (over_stdio(loaded), over_http(url), over_http(url, token="guessed")):
         async with way as agent:
             found = await brought(agent)
             assert set(found) == {"say-aloud", "relay", "guarded-murmur"}
@@ -69,7 +77,7 @@ async def test_agents_have_the_tools_of_plugins_that_are_for_them(own: Place) ->
             over = await agent.call("wait", execution_id=reply["jobId"], timeout_seconds=45)
             assert over["execution"]["status"] == "completed"
             assert (await agent.refused("say-aloud", wor="x"))["code"] == "validation"
-    for way in (over_stdio(own, options=["--admin"]), over_http(url, token=token(own))):
+    for way in (over_stdio(loaded, options=["--admin"]), over_http(url, token=token(loaded))):
         async with way as agent:
             found = await brought(agent)
             assert {"count-letters", "guarded-whisper"} <= set(found)
@@ -80,12 +88,9 @@ async def test_agents_have_the_tools_of_plugins_that_are_for_them(own: Place) ->
             assert set(agent.calls) - set(TOOLS) == {"count-letters", "guarded-whisper"}
 
 
-async def test_a_job_that_a_tool_queues_is_a_task_for_who_knows_tasks(own: Place) -> None:
-    up(own)
-    async with connect(own.wrote["nats_url"]) as bus:
-        await load(bus)
+async def test_a_job_that_a_tool_queues_is_a_task_for_who_knows_tasks(loaded: Place) -> None:
     tasking = Tasking()
-    async with over_http(own.wrote["http_url"], extensions=[tasking]) as agent:
+    async with over_http(loaded.wrote["http_url"], extensions=[tasking]) as agent:
         done = await agent.raw("say-aloud", word="hello")
         assert not done.is_error
         assert done.structured_content["status"] == "completed"
@@ -139,10 +144,8 @@ async def test_a_client_of_the_older_protocol_is_told_over_standard_output(own: 
         assert "say-aloud" in await brought(agent)
 
 
-async def test_a_name_that_is_taken_is_refused_when_a_plugin_is_loaded(own: Place) -> None:
-    up(own)
-    async with connect(own.wrote["nats_url"]) as bus:
-        await load(bus)
+async def test_a_name_that_is_taken_is_refused_when_a_plugin_is_loaded(loaded: Place) -> None:
+    async with connect(loaded.wrote["nats_url"]) as bus:
         for name, said in (("thief", "'say-aloud' is guarded's"), ("usurper", "'execute' is Hindbrain's")):
             with pytest.raises(Refused, match=said):
                 await load(bus, name, name)

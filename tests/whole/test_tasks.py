@@ -40,14 +40,26 @@ def configure(data: Path, *more: str) -> None:
 
 
 @pytest.fixture
-def tools(own: Place) -> Place:
+def fresh(own: Place) -> Place:
     configure(own.data)
     return own.up()
+
+
+@pytest.fixture(scope="module")
+def tools(shared: Place) -> Place:
+    configure(shared.data)
+    return shared.up()
 
 
 @pytest_asyncio.fixture
 async def node(tools: Place) -> AsyncGenerator[Foreign]:
     async with connect(tools.wrote["nats_url"]) as bus:
+        yield bus
+
+
+@pytest_asyncio.fixture
+async def alone(fresh: Place) -> AsyncGenerator[Foreign]:
+    async with connect(fresh.wrote["nats_url"]) as bus:
         yield bus
 
 
@@ -64,7 +76,7 @@ def book(command: str, **more: Any) -> dict[str, Any]:
     return {"phases": [{"id": "only", "steps": [step]}], **more}
 
 
-def three(folder: Path) -> dict[str, Any]:
+def three(folder: Path, name: str = "move") -> dict[str, Any]:
     """A playbook, a tool, and a playbook again; each says that it begins, and waits for a file."""
     log = folder / "log"
 
@@ -88,7 +100,7 @@ def three(folder: Path) -> dict[str, Any]:
             "values": {"n": "${steps.two.outputs.text}"},
         },
     ]
-    return {"task_id": "move", "phases": phases, "metadata": {"working_dir": str(folder)}}
+    return {"task_id": name, "phases": phases, "metadata": {"working_dir": str(folder)}}
 
 
 LEFT = {f"art_{hashlib.sha256(text).hexdigest()}" for text in (b"first\n", b"seven\n", b"last seven\n")}
@@ -118,22 +130,22 @@ async def written(file: Path, text: str) -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_a_crash_in_any_engine_loses_nothing_and_does_nothing_twice(
-    tools: Place, tmp_path: Path, place: int
+    fresh: Place, tmp_path: Path, place: int
 ) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
     for number in range(3):
         if number != place:
             (folder / f"go{number}").touch()
-    async with connect(tools.wrote["nats_url"]) as bus:
+    async with connect(fresh.wrote["nats_url"]) as bus:
         task = (await bus.ask("task.submit", {"task": three(folder)}))["task_id"]
         await written(folder / "log", BEGUN[place])
-    pid = tools.wrote["pid"]
+    pid = fresh.wrote["pid"]
     kill(pid, 9)
     assert gone(pid)
     (folder / f"go{place}").touch()
-    tools.up()
-    async with connect(tools.wrote["nats_url"]) as bus:
+    fresh.up()
+    async with connect(fresh.wrote["nats_url"]) as bus:
         found = await finished(bus, task)
         assert found["task"]["status"] == "done", found
         assert ids(found) == LEFT
@@ -155,7 +167,7 @@ async def test_a_phase_that_runs_is_handed_over_once_its_engine_lets_go(
     folder.mkdir()
     for number in (1, 2):
         (folder / f"go{number}").touch()
-    whole = three(folder)
+    whole = three(folder, "let-go")
     whole["phases"][0]["work"]["phases"][0]["steps"].insert(
         0, {"name": "before", "shell": {"command": "echo early > early.txt"}, "artifacts": ["early.txt"]}
     )
@@ -205,7 +217,7 @@ async def test_a_handoff_brings_a_task_that_nobody_here_knows(tools: Place, tmp_
     folder.mkdir()
     for number in range(3):
         (folder / f"go{number}").touch()
-    whole = three(folder)
+    whole = three(folder, "brought")
     whole["phases"][0] |= {"status": "done", "outputs": {"do": {"n": "seven"}}, "artifacts": ["art_x"]}
     whole["artifacts"] = [{"id": "art_x", "phase_id": "one"}]
     event = {
@@ -331,7 +343,7 @@ def _as_task(whole: dict[str, Any]) -> str:
 
 
 async def test_tasks_of_another_system_run_as_playbooks_without_checkpoints(
-    tools: Place, node: Foreign, tmp_path: Path
+    fresh: Place, alone: Foreign, tmp_path: Path
 ) -> None:
     lines: list[dict[str, Any]] = [
         {
@@ -346,31 +358,31 @@ async def test_tasks_of_another_system_run_as_playbooks_without_checkpoints(
     ]
     file = tmp_path / "old.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)) + "\n")
-    done = await typed(tools, "task", "import", str(file), "--json")
+    done = await typed(fresh, "task", "import", str(file), "--json")
     assert done.returncode == 0, done.stderr.decode()
     made = json.loads(done.stdout)
     for each in made:
-        assert (await finished(node, each["task_id"]))["task"]["status"] == "done"
+        assert (await finished(alone, each["task_id"]))["task"]["status"] == "done"
     assert (tmp_path / "made").read_text() == "made\n"
-    again = await typed(tools, "task", "import", str(file), "--json")
+    again = await typed(fresh, "task", "import", str(file), "--json")
     assert [each["duplicate"] for each in json.loads(again.stdout)] == [True] * 3
     sql = "SELECT playbook_code, supports_resume, checkpoints FROM playbook_executions ORDER BY playbook_code"
-    rows = (await node.ask("query.sql", {"sql": sql, "min_seq": await node.last()}))["rows"]
+    rows = (await alone.ask("query.sql", {"sql": sql, "min_seq": await alone.last()}))["rows"]
     assert rows == [["Make-it", False, 0], ["Two", False, 0]]
     sql = (
         "SELECT source, source_id, source_status, metadata->>'$.extra.owner' FROM task_ir ORDER BY source_id"
     )
-    rows = (await node.ask("query.sql", {"sql": sql}))["rows"]
+    rows = (await alone.ask("query.sql", {"sql": sql}))["rows"]
     assert rows == [
         ["old", "7", "todo", "ann"],
         ["old", "8", "Completed", None],
         ["old", "9", "in progress", None],
     ]
     file.write_text(json.dumps({"id": 10, "command": "true"}) + "\n" + json.dumps({"id": 11}) + "\n")
-    bad = await typed(tools, "task", "import", str(file))
+    bad = await typed(fresh, "task", "import", str(file))
     assert bad.returncode == 2
     assert "task 2: it does not say what is to be done" in bad.stderr.decode()
-    listed = await typed(tools, "task", "list", "--json")
+    listed = await typed(fresh, "task", "list", "--json")
     assert len(json.loads(listed.stdout)) == 3, "nothing of a file that is wrong is taken on"
 
 

@@ -12,14 +12,13 @@ pytestmark = pytest.mark.asyncio
 ADDER = Path(__file__).parent / "adder.py"
 
 
-@pytest.fixture
-def tools(own: Place, tmp_path: Path) -> Place:
-    data = tmp_path / "d"
-    data.mkdir()
+@pytest.fixture(scope="module")
+def tools(shared: Place) -> Place:
+    shared.data.mkdir()
     lines = ["[mcp.adder]", f"command = {sys.executable!r}", f"args = ['{ADDER}']", "env = { MARK = '!' }"]
     lines += ["[mcp.gone]", "command = '/no/such/program'"]
-    (data / "hindbrain.toml").write_text("\n".join(lines) + "\n")
-    return own.up()
+    (shared.data / "hindbrain.toml").write_text("\n".join(lines) + "\n")
+    return shared.up()
 
 
 async def test_tools_are_steps_whose_answers_others_use(tools: Place, tmp_path: Path) -> None:

@@ -34,13 +34,19 @@ WRAPPED: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest_asyncio.fixture
-async def guarded(own: Place) -> AsyncGenerator[Foreign]:
-    """A node that has the plugin of tests."""
+@pytest.fixture(scope="module")
+def place(shared: Place) -> Place:
+    """A node that can import the plugin of tests."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-    own.up(PYTHONPATH=path)
-    async with connect(own.wrote["nats_url"]) as bus:
-        await bus.ask("plugin.load", {"name": "guarded", "source": "guarded:plugin"}, 70)
+    return shared.up(PYTHONPATH=path)
+
+
+@pytest_asyncio.fixture
+async def guarded(place: Place) -> AsyncGenerator[Foreign]:
+    """A connection to it; it has that plugin."""
+    async with connect(place.wrote["nats_url"]) as bus:
+        if "guarded" not in {each["name"] for each in (await bus.ask("plugin.list"))["plugins"]}:
+            await bus.ask("plugin.load", {"name": "guarded", "source": "guarded:plugin"}, 70)
         yield bus
 
 
@@ -62,7 +68,7 @@ async def shown(bus: Foreign, verb: str, body: dict[str, Any], token: str) -> di
     return json.loads(reply.data)
 
 
-async def test_without_the_right_a_job_is_refused_in_every_wrapping(guarded: Foreign, own: Place) -> None:
+async def test_without_the_right_a_job_is_refused_in_every_wrapping(guarded: Foreign, place: Place) -> None:
     before = await guarded.last()
     for verb, body in WRAPPED:
         with pytest.raises(Refused, match=r"'guarded:whisper' is for admin callers") as refused:
@@ -76,19 +82,19 @@ async def test_without_the_right_a_job_is_refused_in_every_wrapping(guarded: For
     assert "guarded:whisper" not in types
 
     for verb, body in WRAPPED:
-        assert "error" not in await shown(guarded, verb, body, token(own)), verb
-    types = [each["type"] for each in (await shown(guarded, "job.types", {}, token(own)))["types"]]
+        assert "error" not in await shown(guarded, verb, body, token(place)), verb
+    types = [each["type"] for each in (await shown(guarded, "job.types", {}, token(place)))["types"]]
     assert "guarded:whisper" in types
 
 
-async def test_a_job_of_administrators_is_not_run_again_by_others(guarded: Foreign, own: Place) -> None:
-    made = await shown(guarded, "job.submit", WHISPER, token(own))
+async def test_a_job_of_administrators_is_not_run_again_by_others(guarded: Foreign, place: Place) -> None:
+    made = await shown(guarded, "job.submit", WHISPER, token(place))
     over = await guarded.over(made["execution_id"])
     assert over["result"]["value"] == "psst"
     again = {"execution_id": made["execution_id"]}
     with pytest.raises(Refused, match="admin callers"):
         await guarded.ask("execution.retry", again)
-    assert (await shown(guarded, "execution.retry", again, token(own)))["retry_of"] == made["execution_id"]
+    assert (await shown(guarded, "execution.retry", again, token(place)))["retry_of"] == made["execution_id"]
 
 
 async def test_the_type_of_a_job_is_said_and_not_filled_in_later(guarded: Foreign) -> None:
@@ -118,18 +124,18 @@ async def test_a_tool_does_what_its_caller_may_not_ask_for(guarded: Foreign) -> 
     assert (await guarded.over(reply["result"]["jobId"]))["result"]["value"] == "psst"
 
 
-async def test_every_door_takes_the_administrators_token(guarded: Foreign, own: Place) -> None:
-    url, body = f"{own.wrote['http_url']}/api/job/submit", {**WHISPER, "data": {"word": "x"}}
+async def test_every_door_takes_the_administrators_token(guarded: Foreign, place: Place) -> None:
+    url, body = f"{place.wrote['http_url']}/api/job/submit", {**WHISPER, "data": {"word": "x"}}
     async with httpx.AsyncClient(timeout=30) as http:
         assert (await http.post(url, json=body)).status_code == 409
         wrong = await http.post(url, json=body, headers={"Authorization": "Bearer guessed"})
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "validation")
-        right = await http.post(url, json=body, headers={"Authorization": f"Bearer {token(own)}"})
+        right = await http.post(url, json=body, headers={"Authorization": f"Bearer {token(place)}"})
         assert right.status_code == 200
-    assert typed(own) == 0
-    kept = (own.data / "admin.token").rename(own.data / "elsewhere")
-    assert typed(own) == 2
-    kept.rename(own.data / "admin.token")
+    assert typed(place) == 0
+    kept = (place.data / "admin.token").rename(place.data / "elsewhere")
+    assert typed(place) == 2
+    kept.rename(place.data / "admin.token")
 
 
 async def test_where_callers_are_only_the_public_trusted_jobs_are_not_theirs(own: Place) -> None:
