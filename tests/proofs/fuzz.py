@@ -177,15 +177,15 @@ def judge(tally: Tally, verb: str, body: bytes, reply: Any) -> None:
         tally.wrong.append(f"{verb} {body[:300]!r}: {reply.data[:300]!r}")
 
 
-async def storm(url: str, seed: int, seconds: float) -> Tally:
-    """Send such requests for a while, some at a time, and look at every answer."""
+async def storm(url: str, seed: int, seconds: float, most: int = 10**9) -> Tally:
+    """Send such requests for a while, but not more than so many, some at a time; look at every answer."""
     tally, dice = Tally(), random.Random(seed)
     until = time.monotonic() + seconds
     join: Any = cast("Any", nats).connect
     nc = await join(url, allow_reconnect=False)
 
     async def one() -> None:
-        while time.monotonic() < until:
+        while time.monotonic() < until and tally.sent < most:
             verb, body = request(dice)
             tally.sent += 1
             try:

@@ -44,9 +44,9 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Generator[Place]:
 @pytest_asyncio.fixture
 async def names(quiet: Place, tmp_path: Path) -> Transcript:
     """An empty transcript, of a node where nothing runs."""
-    async with connect(quiet.info["nats_url"]) as bus:
+    async with connect(quiet.wrote["nats_url"]) as bus:
         await gone(bus)
-    return Transcript(data=str(quiet.data), url=quiet.info["http_url"], folder=str(tmp_path))
+    return Transcript(data=str(quiet.data), url=quiet.wrote["http_url"], folder=str(tmp_path))
 
 
 async def loaded(bus: Foreign) -> None:
@@ -91,7 +91,7 @@ async def gone(bus: Foreign) -> None:
 @pytest_asyncio.fixture(params=["nats", "http"])
 async def door(request: pytest.FixtureRequest, quiet: Place) -> AsyncGenerator[tuple[Say, Foreign]]:
     """One way to ask a verb, and a connection for whatever else a test has to know."""
-    info = quiet.info
+    info = quiet.wrote
     async with connect(info["nats_url"]) as bus, httpx.AsyncClient(timeout=30) as http:
 
         async def over_nats(verb: str, body: dict[str, Any]) -> bytes:
@@ -115,8 +115,8 @@ async def test_commands(door: tuple[Say, Foreign], names: Transcript, tmp_path: 
 
     wish = {"shell": {"command": HALF.format(gate=gate)}, "description": "the long one", "labels": [label]}
     one = (await say("execution.submit", **wish, idempotency_key=label))["execution_id"]
-    await say("execution.submit", **wish, idempotency_key=label)
     await halfway(bus, one)
+    await say("execution.submit", **wish, idempotency_key=label)
     which = {"execution_id": one}
     await say("execution.get", **which)
     await say("execution.wait", **which, timeout_ms=0)
@@ -232,8 +232,8 @@ async def test_the_shipped_plugin(
 async def test_an_execution_at_its_address(quiet: Place, names: Transcript, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with (
-        connect(quiet.info["nats_url"]) as bus,
-        httpx.AsyncClient(timeout=30, base_url=quiet.info["http_url"]) as http,
+        connect(quiet.wrote["nats_url"]) as bus,
+        httpx.AsyncClient(timeout=30, base_url=quiet.wrote["http_url"]) as http,
     ):
         one = await bus.submit(shell={"command": HALF.format(gate=gate)})
         path = f"/executions/{one}"
@@ -271,7 +271,7 @@ async def test_an_execution_at_its_address(quiet: Place, names: Transcript, tmp_
 
 @pytest.mark.parametrize("way", ["stdio", "http"])
 async def test_agents(quiet: Place, names: Transcript, tmp_path: Path, way: str) -> None:
-    gate, info = tmp_path / "gate", quiet.info
+    gate, info = tmp_path / "gate", quiet.wrote
     async with (
         connect(info["nats_url"]) as bus,
         over_stdio(quiet) if way == "stdio" else over_http(info["http_url"]) as agent,
@@ -324,7 +324,7 @@ async def conversation(
 
 async def test_threads(own: Place, tmp_path: Path) -> None:
     own.up(HINDBRAIN_MAX_CONCURRENT_EXECUTIONS="4")
-    info, names = own.info, Transcript(folder=str(tmp_path))
+    info, names = own.wrote, Transcript(folder=str(tmp_path))
     async with (
         connect(info["nats_url"]) as bus,
         httpx.AsyncClient(timeout=30, base_url=info["http_url"]) as http,
@@ -336,6 +336,12 @@ async def test_threads(own: Place, tmp_path: Path) -> None:
             names.say(f"GET {path}: {reply.status_code}", reply.content)
 
         await loaded(bus)
+
+        async def heard() -> bool:
+            told = (await http.get("/api/threads/status")).json()["data"]["module_threads"]
+            return all(each["last_activity"] is not None for each in told.values())
+
+        await turned(heard)
         await bus.ask("module.pause", {"module": "site-builder", "reason": "lunch"})
         await settled(bus)
         await say("status")

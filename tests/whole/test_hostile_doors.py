@@ -153,7 +153,7 @@ async def asked(
 
 def port_of(place: Place) -> int:
     """Where its door is."""
-    url: str = place.info["http_url"]
+    url: str = place.wrote["http_url"]
     return int(url.rpartition(":")[2])
 
 
@@ -330,7 +330,7 @@ async def test_no_name_of_a_folder_leads_out(guarded: Guarded) -> None:
 
 
 async def test_nothing_came_of_all_that(guarded: Guarded) -> None:
-    async with connect(guarded.place.info["nats_url"]) as bus:
+    async with connect(guarded.place.wrote["nats_url"]) as bus:
         last = await bus.last()
         ask = {"sql": "SELECT list(id) FROM executions", "min_seq": last}
         assert (await bus.ask("query.sql", ask))["rows"] == [[[guarded.execution]]]

@@ -39,13 +39,17 @@ def inspector() -> Path:
             if done.returncode != 0:
                 pytest.skip(f"npm could not bring the MCP Inspector: {done.stderr.decode()[-300:]}")
             (folder / "installed").touch()
-    return folder / "node_modules" / ".bin" / "mcp-inspector"
+    return folder / "node_modules"
 
 
 def ask(inspector: Path, server: list[str], *words: str) -> dict[str, Any]:
     """Run it on a server and read what it prints."""
+    start: list[str | Path] = [inspector / ".bin" / "mcp-inspector", "--cli"]
+    if "--config" not in server:
+        # With a URL there is nothing to look up: this is what it would start.
+        start = ["node", inspector / "@modelcontextprotocol" / "inspector-cli" / "build" / "index.js"]
     done = subprocess.run(
-        [inspector, "--cli", *server, *words], env=clean(), capture_output=True, timeout=60, check=False
+        [*start, *server, *words], env=clean(), capture_output=True, timeout=60, check=False
     )
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
     return json.loads(done.stdout)

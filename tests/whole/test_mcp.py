@@ -513,7 +513,7 @@ async def test_a_client_that_knows_tasks_gets_one(place: Place, tmp_path: Path) 
 
 @pytest.mark.parametrize("way", ["stdio", "http"])
 async def test_who_listens_to_tasks_is_told_of_each_change(place: Place, tmp_path: Path, way: str) -> None:
-    tasking, gate, url = Tasking(), tmp_path / "gate", place.info["http_url"]
+    tasking, gate, url = Tasking(), tmp_path / "gate", place.wrote["http_url"]
     acknowledged: asyncio.Queue[Any] = asyncio.Queue()
 
     async def heard(message: Any) -> None:
@@ -568,12 +568,12 @@ async def test_who_listens_to_tasks_is_told_of_each_change(place: Place, tmp_pat
 
 
 async def test_who_did_not_say_that_it_knows_tasks_cannot_listen_to_them(place: Place) -> None:
-    async with over_http(place.info["http_url"]) as agent:
+    async with over_http(place.wrote["http_url"]) as agent:
         with pytest.raises(MCPError) as missing:
             await listen(agent.client.session, taskIds=[NOBODY])
         assert missing.value.code == -32021
         assert missing.value.error.data["requiredCapabilities"]["extensions"] == {TASKS: {}}
-    async with over_http(place.info["http_url"], extensions=[advertise(TASKS)]) as agent:
+    async with over_http(place.wrote["http_url"], extensions=[advertise(TASKS)]) as agent:
         with pytest.raises(MCPError) as wrong:
             await listen(agent.client.session, taskIds={"a": 1})
         assert wrong.value.code == wire.INVALID_PARAMS
