@@ -91,7 +91,7 @@ def model(minute: set[int], hour: set[int], weekday: set[int], zone: str, low: i
     return sorted(tick for tick in ticks if low < tick <= high)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data(), st.sampled_from(ZONES), minutes, hours, weekdays, st.integers(-36, 4))
 def test_around_every_change_of_clocks_it_ticks_as_the_wall_and_the_minutes_say(
     data: st.DataObject, zone: str, minute: set[int], hour: set[int], weekday: set[int], lead: int

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from foreign import Foreign, Place, Refused, clean, connect
 
+from tests.waiting import turned
+
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
 
 TRUE = {"exec": {"program": "true"}}
@@ -45,6 +47,10 @@ async def granted(bus: Foreign, schedule: str) -> list[dict[str, Any]]:
     return [each for each in await ticks(bus, schedule) if "execution_id" in each]
 
 
+PAUSE = 0.3
+"""Seconds between two looks: what they look for comes once a second, and each costs two nodes."""
+
+
 async def several(bus: Foreign, schedule: str, count: int, within: float = 30) -> list[dict[str, Any]]:
     """Wait until so many ticks have submitted something."""
 
@@ -52,7 +58,7 @@ async def several(bus: Foreign, schedule: str, count: int, within: float = 30) -
         found = await granted(bus, schedule)
         return found if len(found) >= count else None
 
-    return await bus.until(enough, within)
+    return await turned(enough, within, PAUSE)
 
 
 @pytest.mark.patient
