@@ -22,6 +22,8 @@ PYTHON = Path(__file__).parents[2] / ".cache" / "homeserver" / "bin" / "python"
 SECRET = "only-for-tests"
 TEXT = "m.room.message"
 GENEROUS = {"per_second": 10_000, "burst_count": 10_000}
+PAUSE = 0.2
+"""Seconds between two looks into a room: each makes the homeserver read all that was said there."""
 LIMITS = ("rc_message", "rc_registration", "rc_joins_per_room", "rc_room_creation")
 
 
@@ -81,14 +83,16 @@ class Homeserver:
             process = subprocess.Popen(words, cwd=self._folder, env=clean(), stdout=said, stderr=said)
         self._process = process
 
-        def answers() -> bool:
-            assert process.poll() is None, (self._folder / "said.txt").read_text()[-2000:]
-            try:
-                return httpx.get(f"{self.url}/health", timeout=5).text == "OK"
-            except httpx.TransportError:
-                return False
+        with httpx.Client(timeout=5) as web:
 
-        until(answers, 90)
+            def answers() -> bool:
+                assert process.poll() is None, (self._folder / "said.txt").read_text()[-2000:]
+                try:
+                    return web.get(f"{self.url}/health").text == "OK"
+                except httpx.TransportError:
+                    return False
+
+            until(answers, 90)
         return self
 
     def down(self) -> None:
@@ -167,7 +171,7 @@ class Person:
             seen = await self.sees(room, by)
             return next(((key, body) for key, body in seen.items() if text in body), None)
 
-        found = await turned(look, seconds)
+        found = await turned(look, seconds, PAUSE)
         assert found is not None
         return found
 
