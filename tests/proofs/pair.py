@@ -19,6 +19,8 @@ from tests.proofs.outside import Outsider, by_entity
 from tests.proofs.report import Report
 
 CLIENTS = 50
+SHARED_SECONDS = 40.0
+"""How much work is shared: one node, with its eight slots, would need some seconds for it alone."""
 BEAT_SECONDS = 5
 """How often a monitor looks."""
 
@@ -65,7 +67,7 @@ async def _run(
             return await them.submit(body)
 
     began = time.monotonic()
-    taken = await asyncio.gather(*(client(_short(number)) for number in range(count)))
+    taken = await asyncio.gather(*(client(_short(number, SHARED_SECONDS / count)) for number in range(count)))
     await asyncio.gather(*(them.over(entity, 120) for entity in taken))
     spent = time.monotonic() - began
     lives = by_entity(await them.log())
@@ -131,8 +133,8 @@ def _carrying(marks: list[str]) -> list[int]:
     ]
 
 
-def _short(number: int) -> dict[str, Any]:
-    return {"exec": {"program": "sleep", "args": ["0.01"]}, "idempotency_key": f"shared-{number}"}
+def _short(number: int, seconds: float = 0.01) -> dict[str, Any]:
+    return {"exec": {"program": "sleep", "args": [f"{seconds:.3f}"]}, "idempotency_key": f"shared-{number}"}
 
 
 def _long(pids: Path, number: int) -> dict[str, Any]:
