@@ -20,6 +20,8 @@ from interfaces.mcp.tools import PAUSE_SECONDS, READS, RUNS, STOPS, Call, cut, t
 
 WAIT_MAX_SECONDS = 45
 """Hosts give up on a call after a minute."""
+LAG_SECONDS, LAG_LOOKS = 0.3, 6
+"""What is told at once is stored within a second, and only then stands in an answer."""
 LIST_MAX = 200
 RESTING = ("paused", "waiting_input")
 """A playbook in these goes on when somebody says so."""
@@ -198,12 +200,14 @@ async def wait(call: Call, ask: Wait) -> Waited:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ask.timeout_seconds):
+            looks = 1
             async for said in follow(call, ask.execution_id):
                 await _tell(call, said)
                 if said["final"] or said["status"] in RESTING:
                     break
-                if ask.cursor is not None and _mark(await brief(call, ask.execution_id)) != ask.cursor:
+                if ask.cursor is not None and await _moved(call, ask.execution_id, ask.cursor, looks):
                     break
+                looks = LAG_LOOKS
     now = await brief(call, ask.execution_id)
     return Waited(execution=now, done=now.exit_code is not UNSET, cursor=_mark(now))
 
@@ -311,6 +315,16 @@ async def follow(call: Call, entity: str) -> AsyncGenerator[dict[str, Any]]:
             await asyncio.sleep(PAUSE_SECONDS)
         else:
             return
+
+
+async def _moved(call: Call, entity: str, cursor: str, looks: int) -> bool:
+    """Whether it is different from what was seen there; what was told a moment ago may not be stored yet."""
+    for look in range(looks):
+        if look:
+            await asyncio.sleep(LAG_SECONDS)
+        if _mark(await brief(call, entity)) != cursor:
+            return True
+    return False
 
 
 def _mark(now: Brief) -> str:

@@ -91,14 +91,12 @@ class Place:
             assert b"is ready" in out.readline(), said.read_text()
         return self
 
-    def join(self, other: "Place", **env: Any) -> Self:
-        """Start a node in the background that works on the bus of another place."""
+    def join(self, other: "Place", **env: str) -> Self:
+        """Start a node beside us that works on the bus of another place."""
         passwords = json.loads((other.data / "nats" / "credentials.json").read_bytes())["passwords"]
         port = urlsplit(str(other.wrote["nats_url"])).port
         url = f"nats://node:{quote(passwords['node'], safe='')}@127.0.0.1:{port}"
-        done = self.cli("up", "--detach", "--http-port", "0", "--nats", url, **env)
-        assert done.returncode == 0, (done.stdout + done.stderr).decode()
-        return self
+        return self.up("--http-port", "0", "--nats", url, **env)
 
     def leave(self) -> None:
         """Stop the node that joined, and no other: `down` asks whichever answers."""
@@ -107,6 +105,8 @@ class Place:
             pid = json.loads(file.read_bytes())["pid"]
             kill(pid)
             assert gone(pid)
+        for node in self._nodes:
+            node.wait(60)
 
     def end(self) -> None:
         """Stop everything that belongs to this folder."""

@@ -1,5 +1,8 @@
 """A plugin for tests: jobs, tools and a resource for everybody, for the trusted, and for administrators."""
 
+import time
+from pathlib import Path
+
 import msgspec
 
 from actors.plugin import Context, Plugin, PluginContext
@@ -29,6 +32,16 @@ def murmur(given: Word, context: Context) -> str:
 @plugin.job(visibility="admin")
 def whisper(given: Word, context: Context) -> str:
     """Say a word to administrators."""
+    return given.word
+
+
+@plugin.job(visibility="admin")
+def linger(given: Word, context: Context) -> str:
+    """Go one of three steps on whenever a file of that number is in a folder."""
+    for step in range(1, 4):
+        while not (Path(given.word) / str(step)).exists():
+            time.sleep(0.01)
+        context.progress(f"step {step}", step, 4)
     return given.word
 
 

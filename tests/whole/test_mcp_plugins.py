@@ -15,6 +15,7 @@ from foreign import Foreign, Place, Refused, connect
 from mcp.shared.exceptions import MCPError
 
 from interfaces.mcp.table import TOOLS
+from tests.waiting import became
 
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
 SECONDS = 60
@@ -86,6 +87,28 @@ async def test_agents_have_the_tools_of_plugins_that_are_for_them(loaded: Place)
             over = await agent.call("wait", execution_id=made["jobId"], timeout_seconds=45)
             assert over["execution"]["status"] == "completed"
             assert set(agent.calls) - set(TOOLS) == {"count-letters", "guarded-whisper"}
+
+
+async def test_who_waits_hears_soon_that_a_job_is_further(loaded: Place, tmp_path: Path) -> None:
+    async with over_http(loaded.wrote["http_url"], token=token(loaded)) as agent:
+        job = (await agent.call("guarded-linger", word=str(tmp_path)))["jobId"]
+        seen = await agent.call("wait", execution_id=job, timeout_seconds=0)
+        while seen["execution"]["status"] != "running":
+            seen = await agent.call("wait", execution_id=job, timeout_seconds=45, cursor=seen["cursor"])
+        for step, shown in (("1", "25% complete"), ("2", "50% complete")):
+            agent.told.clear()
+            waiting = asyncio.create_task(
+                agent.call("wait", execution_id=job, timeout_seconds=45, cursor=seen["cursor"])
+            )
+            await became(lambda: agent.told)
+            (tmp_path / step).touch()
+            # The second step is told at once and stored later; who is not patient waits the whole 45 s.
+            async with asyncio.timeout(30):
+                seen = await waiting
+            assert (seen["done"], seen["execution"]["progress"]) == (False, shown)
+        (tmp_path / "3").touch()
+        over = await agent.call("wait", execution_id=job, timeout_seconds=45)
+        assert over["execution"]["status"] == "completed"
 
 
 async def test_a_job_that_a_tool_queues_is_a_task_for_who_knows_tasks(loaded: Place) -> None:
