@@ -214,13 +214,6 @@ class Modules:
             elif isinstance(fact.event, plugin.Unregistered):
                 pool.wanted = False
                 log.info("plugin %s was unregistered: %s", fact.entity, fact.event.reason)
-            elif (
-                isinstance(fact.event, plugin.Registered)
-                and fact.event.node != self.home.node
-                and not pool.wanted
-            ):
-                log.info("plugin %s was loaded by %s: it works here again too", fact.entity, fact.event.node)
-                self.plugins.load(fact.entity, None, _ignore)
 
     def _stored(self, outcome: Outcome) -> None:
         if outcome.error is not None:

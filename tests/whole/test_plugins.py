@@ -72,31 +72,6 @@ async def test_a_plugin_is_registered_used_and_unregistered(guided: Foreign) -> 
     assert not [each for each in types if each["type"].startswith("shop:")]
 
 
-async def test_what_was_unloaded_everywhere_is_loaded_everywhere_again(own: Place, tmp_path: Path) -> None:
-    written(tmp_path)
-    other = Place(tmp_path / "other")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-    for place in (own, other):
-        place.data.mkdir(mode=0o700)
-        (place.data / "hindbrain.toml").write_text('[plugins]\nshop = "shop:plugin"\n')
-    own.up(PYTHONPATH=path)
-    other.join(own, PYTHONPATH=path)
-    try:
-        async with connect(own.wrote["nats_url"]) as bus:
-
-            async def works(nodes: int) -> bool:
-                sql = "SELECT count(DISTINCT node) FROM workers WHERE module = 'shop' AND ended_at IS NULL"
-                return (await bus.ask("query.sql", {"sql": sql}))["rows"] == [[nodes]]
-
-            await bus.until(lambda: works(2), 60)
-            await bus.ask("plugin.unload", {"name": "shop"})
-            await bus.until(lambda: works(0), 60)
-            await bus.ask("plugin.load", {"name": "shop"}, 70)
-            await bus.until(lambda: works(2), 60)
-    finally:
-        other.leave()
-
-
 async def test_what_a_handler_does_not_take_is_refused_before_it_is_queued(guided: Foreign) -> None:
     await load(guided, "shop")
     await load(guided, "till")
