@@ -6,13 +6,16 @@ import msgspec
 
 from actors.clerk import Gather
 from actors.starting import left
+from events import picture
 from events.asks.plan import Entry
 from events.execution import EXECUTION, Terminal
+from events.plan import State
 from events.ports import Loaded, Log
 
 
-def tell(journal: Log, entries: Sequence[Entry], done: Callable[[list[Entry]], None]) -> None:
-    """Fill in what is stored of each; one that has no execution stays as it is."""
+def tell(journal: Log, state: State, done: Callable[[list[Entry]], None]) -> None:
+    """Say of each what is stored of its execution; of a plan that is not over nothing is read."""
+    entries = [picture.operation(state, number) for number in picture.failed(state)] if state.over else []
 
     def read(found: Sequence[Loaded]) -> None:
         ends = {each.entity: each.snapshot.state.end for each in found}

@@ -1,6 +1,7 @@
 """The desk for plans and batches: what is asked of them, checked, stored and answered."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -170,18 +171,13 @@ class Plans:
     def _result(self, ask: asks.Result, call: Call) -> None:
         """A batch only knows which of its operations failed; how they did, their executions know."""
 
+        def told(outcome: Outcome, entries: list[asks.Entry]) -> None:
+            state, seq = outcome.snapshot.state, outcome.snapshot.seq
+            answer(call, lambda: outcome.error or asks.Came(result=picture.outcome(state, seq, entries)))
+
         def decided(outcomes: Sequence[Outcome]) -> None:
             for outcome in outcomes:
-                failed = [] if outcome.error else picture.failed(outcome.snapshot.state)
-                entries = [picture.operation(outcome.snapshot.state, number) for number in failed]
-                failures.tell(
-                    self._log,
-                    entries,
-                    lambda told, it=outcome: answer(call, lambda: it.error or came(it, told)),
-                )
-
-        def came(outcome: Outcome, told: list[asks.Entry]) -> Message:
-            return asks.Came(result=picture.outcome(outcome.snapshot.state, outcome.snapshot.seq, told))
+                failures.tell(self._log, outcome.snapshot.state, partial(told, outcome))
 
         look = Ask(PLAN, _named(ask.plan_id), plan.Look(), by=call.by, trace=call.trace)
         self._log.handle([look], decided)

@@ -21,14 +21,22 @@ def address(settings: Settings) -> str:
 
 def running(settings: Settings) -> dict[str, Any]:
     """Read what the node of the data folder wrote about itself; `NoNode` when none runs there."""
+    info = noted(settings)
     try:
-        info = cast("dict[str, Any]", json.loads((settings.data / "node.json").read_bytes()))
         os.kill(info["pid"], 0)
         if _dead(info["pid"]):
             raise ProcessLookupError(info["pid"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, KeyError) as error:
         raise NoNode(f"no node runs on {settings.data}: start one with `hindbrain up`") from error
     return info
+
+
+def noted(settings: Settings) -> dict[str, Any]:
+    """Read what the last node of the data folder wrote about itself; it may have been killed since."""
+    try:
+        return cast("dict[str, Any]", json.loads((settings.data / "node.json").read_bytes()))
+    except (OSError, ValueError):
+        return {}
 
 
 def _dead(pid: int) -> bool:

@@ -1,6 +1,5 @@
 """A node in the background: started once, however many ask for it at the same time."""
 
-import json
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from events.errors import Trouble, Unavailable
-from interfaces.whereabouts import NoNode, running
+from interfaces.whereabouts import NoNode, noted, running
 
 if TYPE_CHECKING:
     from interfaces.settings import Settings
@@ -36,7 +35,7 @@ def start(settings: "Settings") -> dict[str, Any]:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     logs = settings.data / "logs"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    said, before = logs / "node.out", _boot(settings)
+    said, before = logs / "node.out", noted(settings).get("boot")
     command = [sys.executable, "-P", "-m", "interfaces.cli", "up", *_arguments(settings)]
     with said.open("wb") as out:
         said.chmod(0o600)
@@ -75,14 +74,6 @@ def _answers(settings: "Settings") -> None:
             await engine.request("node", "info", within=2.0)
 
     asyncio.run(ask())
-
-
-def _boot(settings: "Settings") -> str | None:
-    """Which node was the last to write down that it runs; it may have been killed."""
-    try:
-        return json.loads((settings.data / "node.json").read_bytes())["boot"]
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _arguments(settings: "Settings") -> list[str]:

@@ -14,6 +14,8 @@ from mcp.client.session import MessageHandlerFnT
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from tests.waiting import became
+
 TASKS = "io.modelcontextprotocol/tasks"
 
 
@@ -39,6 +41,24 @@ class Agent:
         done = await self.raw(tool, **arguments)
         assert not done.is_error, done.content
         return done.structured_content
+
+    async def running(self, execution_id: str) -> dict[str, Any]:
+        """Wait until it runs, and give what was seen then."""
+        seen = await self.call("wait", execution_id=execution_id, timeout_seconds=0)
+        while seen["execution"]["status"] != "running":
+            seen = await self.further(execution_id, seen)
+        return seen
+
+    async def further(self, execution_id: str, seen: dict[str, Any]) -> dict[str, Any]:
+        """Wait until something is different from what was seen."""
+        return await self.call("wait", execution_id=execution_id, timeout_seconds=45, cursor=seen["cursor"])
+
+    async def listening(self, execution_id: str, seen: dict[str, Any]) -> "asyncio.Task[dict[str, Any]]":
+        """Begin to wait for that; it goes on once the agent was told how things stand."""
+        self.told.clear()
+        waiting = asyncio.create_task(self.further(execution_id, seen))
+        await became(lambda: self.told)
+        return waiting
 
     async def refused(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool that says no, and give the error."""

@@ -70,18 +70,11 @@ async def everything(agent: Agent, info: dict[str, Any], tmp_path: Path) -> None
         "monitor_url": f"{info['http_url']}/executions/{one}",
     }
     assert re.fullmatch(r"exec_[0-9a-hjkmnp-tv-z]{26}", one)
-    seen = await agent.call("wait", execution_id=one, timeout_seconds=0)
-    while seen["execution"]["status"] != "running":
-        seen = await agent.call("wait", execution_id=one, timeout_seconds=45, cursor=seen["cursor"])
-    agent.told.clear()
-    waiting = asyncio.create_task(
-        agent.call("wait", execution_id=one, timeout_seconds=45, cursor=seen["cursor"])
-    )
-    await became(lambda: agent.told)
+    waiting = await agent.listening(one, await agent.running(one))
     (tmp_path / "begin").touch()
     seen = await waiting
     while seen["execution"]["last_output"] != "half":
-        seen = await agent.call("wait", execution_id=one, timeout_seconds=45, cursor=seen["cursor"])
+        seen = await agent.further(one, seen)
     assert not seen["done"]
     assert any(message and "60% complete" in message for message in agent.told)
 

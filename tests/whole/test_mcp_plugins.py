@@ -15,7 +15,6 @@ from foreign import Foreign, Place, Refused, connect
 from mcp.shared.exceptions import MCPError
 
 from interfaces.mcp.table import TOOLS
-from tests.waiting import became
 
 pytestmark = [pytest.mark.whole, pytest.mark.asyncio]
 SECONDS = 60
@@ -92,15 +91,9 @@ async def test_agents_have_the_tools_of_plugins_that_are_for_them(loaded: Place)
 async def test_who_waits_hears_soon_that_a_job_is_further(loaded: Place, tmp_path: Path) -> None:
     async with over_http(loaded.wrote["http_url"], token=token(loaded)) as agent:
         job = (await agent.call("guarded-linger", word=str(tmp_path)))["jobId"]
-        seen = await agent.call("wait", execution_id=job, timeout_seconds=0)
-        while seen["execution"]["status"] != "running":
-            seen = await agent.call("wait", execution_id=job, timeout_seconds=45, cursor=seen["cursor"])
+        seen = await agent.running(job)
         for step, shown in (("1", "25% complete"), ("2", "50% complete")):
-            agent.told.clear()
-            waiting = asyncio.create_task(
-                agent.call("wait", execution_id=job, timeout_seconds=45, cursor=seen["cursor"])
-            )
-            await became(lambda: agent.told)
+            waiting = await agent.listening(job, seen)
             (tmp_path / step).touch()
             # The second step is told at once and stored later; who is not patient waits the whole 45 s.
             async with asyncio.timeout(30):
