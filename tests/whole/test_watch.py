@@ -39,8 +39,8 @@ async def choose(pilot: Pilot[None], app: Watch, execution: str) -> None:
     """Go to a row by keys."""
 
     async def there() -> bool:
-        if app.chosen != execution:
-            place = list(app.rows)
+        place = list(app.rows)
+        if app.chosen in place and app.chosen != execution:
             await pilot.press("j" if place.index(execution) > place.index(app.chosen) else "k")
         return app.chosen == execution
 
